@@ -1,0 +1,30 @@
+# What Python loads: the op library, on libtorch's stable ABI (one binary serves torch 2.11 and later), and the
+# pybind11 module, which knows no torch.
+find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module)
+
+execute_process(
+  COMMAND "${Python_EXECUTABLE}" -c "import torch, os; print(os.path.dirname(torch.__file__), end='')"
+  OUTPUT_VARIABLE TORCH_ROOT RESULT_VARIABLE torch_result)
+if(NOT torch_result EQUAL 0)
+  message(FATAL_ERROR "torch could not be imported by ${Python_EXECUTABLE}: install torch 2.11 or later first")
+endif()
+execute_process(
+  COMMAND "${Python_EXECUTABLE}" -m pybind11 --cmakedir
+  OUTPUT_VARIABLE pybind11_DIR OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+find_package(pybind11 CONFIG REQUIRED)
+
+file(GLOB OPS_SOURCES CONFIGURE_DEPENDS csrc/ops/*.cpp)
+add_library(q8ta_torch_ops MODULE ${OPS_SOURCES})
+set_target_properties(q8ta_torch_ops PROPERTIES PREFIX "" OUTPUT_NAME _torch_ops)
+target_include_directories(q8ta_torch_ops SYSTEM PRIVATE "${TORCH_ROOT}/include")
+target_compile_definitions(q8ta_torch_ops PRIVATE
+  TORCH_STABLE_ONLY TORCH_TARGET_VERSION=0x020b000000000000ULL)
+find_library(TORCH_CPU_LIBRARY torch_cpu PATHS "${TORCH_ROOT}/lib" NO_DEFAULT_PATH REQUIRED)
+target_link_libraries(q8ta_torch_ops PRIVATE q8ta_vulkan "${TORCH_CPU_LIBRARY}")
+# libtorch is loaded by Python already; no path of the build machine's torch belongs in the binary.
+set_target_properties(q8ta_torch_ops PROPERTIES INSTALL_RPATH_USE_LINK_PATH OFF)
+
+pybind11_add_module(_C MODULE csrc/bindings/module.cpp)
+target_link_libraries(_C PRIVATE q8ta_vulkan)
+
+install(TARGETS q8ta_torch_ops _C LIBRARY DESTINATION . COMPONENT python)

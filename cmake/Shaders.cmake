@@ -1,0 +1,69 @@
+# GLSL -> SPIR-V (checked by spirv-val) -> one C++ file that holds every module as an array of words.
+# Sets Q8TA_EMBEDDED_SHADERS. Q8TA_SPIRV_DIR names a folder of finished modules instead, for a machine without a
+# GLSL compiler.
+set(Q8TA_SPIRV_DIR "" CACHE PATH "Folder with compiled .spv modules; empty: compile them")
+set(SHADER_TARGET vulkan1.2)
+
+if(NOT Q8TA_SPIRV_DIR)
+  find_program(GLSLANG NAMES glslangValidator glslang REQUIRED)
+  find_program(SPIRV_VAL NAMES spirv-val REQUIRED)
+  # The packed dot product is declared by GL_EXT_spirv_intrinsics, which glslang has since version 11.
+  execute_process(
+    COMMAND "${GLSLANG}" -V --target-env ${SHADER_TARGET} "-I${CMAKE_SOURCE_DIR}/shaders" -DINT_DOT=1
+            "${CMAKE_SOURCE_DIR}/shaders/linear_gemm.comp" -o "${CMAKE_BINARY_DIR}/int_dot_probe.spv"
+    RESULT_VARIABLE probe_result OUTPUT_QUIET ERROR_QUIET)
+  if(probe_result EQUAL 0)
+    set(HAS_INT_DOT ON)
+    message(STATUS "GLSL compiler ${GLSLANG}: all shader variants")
+  else()
+    set(HAS_INT_DOT OFF)
+    message(WARNING "GLSL compiler ${GLSLANG} lacks GL_EXT_spirv_intrinsics: the kernels with the packed int8 "
+                    "dot product are left out, and plain integer arithmetic serves every device")
+  endif()
+endif()
+
+set(SPIRV_FILES)
+file(GLOB SHADER_INCLUDES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/shaders/include/*.glsl")
+set(SPIRV_OUT "${CMAKE_BINARY_DIR}/spirv")
+file(MAKE_DIRECTORY "${SPIRV_OUT}")
+
+# add_shader(<module> <source> [definition ...])
+function(add_shader module source)
+  if(Q8TA_SPIRV_DIR)
+    if(EXISTS "${Q8TA_SPIRV_DIR}/${module}.spv")
+      set(SPIRV_FILES ${SPIRV_FILES} "${Q8TA_SPIRV_DIR}/${module}.spv" PARENT_SCOPE)
+    else()
+      message(WARNING "${Q8TA_SPIRV_DIR} has no ${module}.spv: that kernel is left out")
+    endif()
+    return()
+  endif()
+  set(output "${SPIRV_OUT}/${module}.spv")
+  list(TRANSFORM ARGN PREPEND -D OUTPUT_VARIABLE definitions)
+  add_custom_command(
+    OUTPUT "${output}"
+    COMMAND "${GLSLANG}" -V --quiet --target-env ${SHADER_TARGET} "-I${CMAKE_SOURCE_DIR}/shaders" ${definitions}
+            "${CMAKE_SOURCE_DIR}/shaders/${source}" -o "${output}"
+    COMMAND "${SPIRV_VAL}" --target-env ${SHADER_TARGET} "${output}"
+    DEPENDS "${CMAKE_SOURCE_DIR}/shaders/${source}" ${SHADER_INCLUDES}
+    COMMENT "Shader ${module}" VERBATIM)
+  set(SPIRV_FILES ${SPIRV_FILES} "${output}" PARENT_SCOPE)
+endfunction()
+
+add_shader(pack pack.comp)
+add_shader(unpack unpack.comp)
+add_shader(linear_gemm.plain linear_gemm.comp INT_DOT=0)
+add_shader(linear_gemv.subgroup.plain linear_gemv.comp INT_DOT=0 SUBGROUP=1)
+add_shader(linear_gemv.shared.plain linear_gemv.comp INT_DOT=0 SUBGROUP=0)
+if(HAS_INT_DOT OR Q8TA_SPIRV_DIR)
+  add_shader(linear_gemm.int_dot linear_gemm.comp INT_DOT=1)
+  add_shader(linear_gemv.subgroup.int_dot linear_gemv.comp INT_DOT=1 SUBGROUP=1)
+  add_shader(linear_gemv.shared.int_dot linear_gemv.comp INT_DOT=1 SUBGROUP=0)
+endif()
+
+set(Q8TA_EMBEDDED_SHADERS "${CMAKE_BINARY_DIR}/embedded_shaders.cpp")
+add_custom_command(
+  OUTPUT "${Q8TA_EMBEDDED_SHADERS}"
+  COMMAND "${CMAKE_COMMAND}" "-DSPIRV_FILES=${SPIRV_FILES}" "-DOUTPUT=${Q8TA_EMBEDDED_SHADERS}"
+          -P "${CMAKE_SOURCE_DIR}/cmake/embed_spirv.cmake"
+  DEPENDS ${SPIRV_FILES} "${CMAKE_SOURCE_DIR}/cmake/embed_spirv.cmake"
+  COMMENT "Embedding SPIR-V" VERBATIM)

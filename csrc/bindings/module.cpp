@@ -1,0 +1,167 @@
+// The pybind11 module q8ta_ops._C: devices, selection, profile, cache and validation. Private;
+// q8ta_ops.runtime is its public face.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "kernels/kernel_family.h"
+#include "kernels/seeded_faults.h"
+#include "kernels/weight_cache.h"
+#include "vulkan/context.h"
+#include "vulkan/error.h"
+#include "vulkan/profiler.h"
+#include "vulkan/selection.h"
+#include "vulkan/stream_pool.h"
+#include "vulkan/validation.h"
+
+namespace py = pybind11;
+
+namespace q8ta {
+namespace {
+
+py::dict describe(const vulkan::DeviceInfo& info) {
+  py::list shapes;
+  for (const auto& shape : info.cooperative_matrix_int8)
+    shapes.append(py::make_tuple(shape.M, shape.N, shape.K));
+  const kernels::KernelFamily family = kernels::choose_family(info, {});
+  using namespace pybind11::literals;
+  return py::dict(
+      "index"_a = info.index, "name"_a = info.name, "driver"_a = info.driver, "type"_a = info.type_name(),
+      "api_version"_a = std::to_string(VK_API_VERSION_MAJOR(info.api_version)) + "." +
+                        std::to_string(VK_API_VERSION_MINOR(info.api_version)) + "." +
+                        std::to_string(VK_API_VERSION_PATCH(info.api_version)),
+      "unusable_because"_a = info.unusable_because,
+      "features"_a = py::dict("int_dot"_a = info.int_dot, "int_dot_accelerated"_a = info.int_dot_accelerated,
+                              "subgroup_arithmetic"_a = info.subgroup_arithmetic,
+                              "subgroup_size"_a = info.subgroup_size, "cooperative_matrix_int8"_a = shapes,
+                              "host_import"_a = info.host_import, "unified_memory"_a = info.unified_memory,
+                              "max_binding_bytes"_a = info.limits.maxStorageBufferRange,
+                              "timestamps"_a = info.timestamp_bits > 0),
+      "gemv"_a = family.gemv_name(), "gemm"_a = family.gemm_name());
+}
+
+py::list devices() {
+  py::list described;
+  for (const vulkan::DeviceInfo& info : vulkan::Context::get().devices()) described.append(describe(info));
+  return described;
+}
+
+py::object unavailable_because() {
+  try {
+    vulkan::Context::get();
+    return py::none();
+  } catch (const vulkan::Unavailable& error) {
+    return py::str(error.what());
+  }
+}
+
+py::tuple selection() {
+  const auto current = vulkan::current_selection();
+  const py::object index =
+      current->device == nullptr ? py::object(py::none()) : py::int_(current->device->info().index);
+  return py::make_tuple(index, current->reason);
+}
+
+void set_request(const std::optional<std::pair<std::string, std::vector<std::string>>>& request) {
+  if (!request) {
+    vulkan::set_request(std::nullopt);
+    return;
+  }
+  vulkan::set_request(vulkan::DeviceRequest{request->first, request->second});
+}
+
+py::object current_request() {
+  const auto request = vulkan::current_request();
+  if (!request) return py::none();
+  return py::make_tuple(request->device, request->disable);
+}
+
+py::list stop_profile() {
+  py::list records;
+  for (const vulkan::DispatchRecord& record : vulkan::Profiler::instance().stop()) {
+    records.append(py::make_tuple(record.label.kernel, record.label.op, record.label.M, record.label.K,
+                                  record.label.N, record.workgroups, record.gpu_us));
+  }
+  return records;
+}
+
+vulkan::Device& selected_device() {
+  vulkan::Device* device = vulkan::current_selection()->device;
+  if (device == nullptr) throw vulkan::Error("CPU tensors go to the host; this needs a Vulkan device");
+  return *device;
+}
+
+double empty_submit_us(int iterations) {
+  const vulkan::StreamPool::Lease stream = selected_device().streams().acquire();
+  std::vector<double> times;
+  for (int i = 0; i < std::max(iterations, 1); ++i) {
+    stream->begin();
+    const auto start = std::chrono::steady_clock::now();
+    stream->submit();
+    stream->wait();
+    times.push_back(
+        std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+  return times[times.size() / 2];
+}
+
+/// The Python function that watches a storage; lives as long as the process.
+py::object& watcher_function() {
+  static py::object& function = *std::make_unique<py::object>().release();
+  return function;
+}
+
+bool call_watcher(void* tensor_handle) {
+  if (Py_IsInitialized() == 0) return false;
+  const py::gil_scoped_acquire gil;
+  try {
+    watcher_function()(py::capsule(tensor_handle, static_cast<const char*>(nullptr)));
+    return true;
+  } catch (py::error_already_set& error) {
+    error.discard_as_unraisable("q8ta_ops: watching a weight's storage");
+    return false;
+  }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+  // Threads may hold the GIL while others wait for the GPU: everything that can block releases it.
+  using release = py::call_guard<py::gil_scoped_release>;
+  py::register_exception<vulkan::Error>(module, "VulkanError", PyExc_RuntimeError);
+
+  module.def("devices", &devices);
+  module.def("unavailable_because", &unavailable_because);
+  module.def("selection", &selection);
+  module.def("set_request", &set_request, py::arg("request"));
+  module.def("current_request", &current_request);
+
+  module.def("start_profile", [] { vulkan::Profiler::instance().start(); });
+  module.def("stop_profile", &stop_profile);
+  module.def("empty_submit_us", &empty_submit_us, py::arg("iterations"), release());
+
+  module.def("set_storage_watcher", [](py::function function) {
+    watcher_function() = std::move(function);
+    kernels::set_storage_watcher(&call_watcher);
+  });
+  module.def(
+      "forget_storage",
+      [](uintptr_t begin, size_t bytes) {
+        kernels::WeightCache::instance().forget(reinterpret_cast<const void*>(begin), bytes);
+      },
+      release());
+  module.def("clear_weight_cache", [] { kernels::WeightCache::instance().clear(); }, release());
+  module.def("weight_cache_bytes", [] { return kernels::WeightCache::instance().bytes(); }, release());
+
+  module.def("validation_messages", &vulkan::validation_messages);
+  module.def(
+      "seed_validation_fault",
+      [](const std::string& kind) { kernels::seed_validation_fault(selected_device(), kind); }, release());
+}
+
+}  // namespace q8ta

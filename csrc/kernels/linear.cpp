@@ -1,0 +1,129 @@
+#include "kernels/linear.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "kernels/linear_gemm.h"
+#include "kernels/linear_gemv.h"
+#include "kernels/pack.h"
+#include "vulkan/stream_pool.h"
+
+namespace q8ta::kernels {
+namespace {
+
+constexpr int64_t kStagedBytes = int64_t{16} << 20;  // of x or y in one submission
+constexpr int64_t kSlabColumns = int64_t{1} << 20;   // of y in one dispatch
+// One submission of a slow integrated GPU (0.5 TMAC/s) then stays far below the 2 s of common watchdogs.
+constexpr int64_t kMultipliesInSubmission = int64_t{1} << 36;
+
+int64_t element_bytes(const LinearProblem& problem) { return problem.float_output ? 4 : 1; }
+
+/// Columns of y that one dispatch computes: their weights fit into one binding.
+int64_t slab_columns(const vulkan::Device& device, int64_t K) {
+  const int64_t row_bytes = ceil_div(K, kGemvChunk) * kGemvChunk;
+  const auto limit = static_cast<int64_t>(device.max_binding_bytes());
+  return std::clamp(limit / row_bytes / kSlabRows * kSlabRows, kSlabRows, kSlabColumns);
+}
+
+int64_t chunk_rows(const LinearProblem& problem, int64_t M) {
+  const int64_t K = problem.K;
+  const int64_t N = problem.N;
+  const int64_t rows = std::min(
+      {kStagedBytes / K, kStagedBytes / (N * element_bytes(problem)), kMultipliesInSubmission / (N * K)});
+  return std::min(std::max<int64_t>(rows / 4 * 4, 4), M);
+}
+
+/// Part of y: where its rows start in host memory and how they are spaced.
+struct Output {
+  std::byte* first;
+  size_t row_bytes, rows, stride;
+};
+
+/// Records one dispatch for each slab of columns.
+template <typename RecordSlab>
+void for_each_slab(const vulkan::Device& device, const LinearProblem& problem, std::byte* y,
+                   RecordSlab record_slab) {
+  const int64_t columns = slab_columns(device, problem.K);
+  const int64_t bytes = element_bytes(problem);
+  for (int64_t first = 0; first < problem.N; first += columns) {
+    LinearProblem slab = problem;
+    slab.N = static_cast<uint32_t>(std::min<int64_t>(columns, problem.N - first));
+    record_slab(first, slab,
+                Output{y + first * bytes, static_cast<size_t>(slab.N * bytes), problem.M,
+                       static_cast<size_t>(problem.N * bytes)});
+  }
+}
+
+void record_gemv(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
+                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels,
+                 std::byte* y) {
+  const vulkan::UploadedBytes uploaded =
+      stream.upload(x, problem.K, static_cast<size_t>(ceil_div(problem.K, kGemvChunk) * kGemvChunk));
+  for_each_slab(
+      stream.device(), problem, y, [&](int64_t first, const LinearProblem& slab, const Output& output) {
+        record_linear_gemv(stream, family, slab,
+                           {uploaded.range, weights.rows(first, slab.N), channels.channels(first, slab.N),
+                            stream.download(output.first, output.row_bytes, 1, output.row_bytes)});
+      });
+}
+
+void record_gemm(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
+                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels,
+                 std::byte* y) {
+  const Matrices x_matrix{1, problem.M, problem.K};
+  const vulkan::BufferRange packed_x =
+      stream.scratch(static_cast<VkDeviceSize>(4 * packed_words(x_matrix, PackOrder::blocks_4h4w)));
+  record_pack(stream, stream.upload(x, static_cast<size_t>(x_matrix.bytes())), x_matrix,
+              PackOrder::blocks_4h4w, packed_x, problem.op);
+
+  for_each_slab(
+      stream.device(), problem, y, [&](int64_t first, const LinearProblem& slab, const Output& output) {
+        const vulkan::BufferRange destination =
+            stream.download(output.first, output.row_bytes, output.rows, output.stride);
+        LinearBuffers buffers{packed_x, weights.rows(first, slab.N), channels.channels(first, slab.N),
+                              destination};
+        if (problem.float_output) {
+          record_linear_gemm(stream, family, slab, buffers);
+          return;
+        }
+        const Matrices y_matrix{1, slab.M, slab.N};
+        buffers.y =
+            stream.scratch(static_cast<VkDeviceSize>(4 * packed_words(y_matrix, PackOrder::blocks_4h4w)));
+        record_linear_gemm(stream, family, slab, buffers);
+        record_unpack(stream, buffers.y, y_matrix, PackOrder::blocks_4h4w, destination, problem.op);
+      });
+}
+
+}  // namespace
+
+PackOrder weight_order(int64_t M) { return M == 1 ? PackOrder::gemv_weights : PackOrder::gemm_weights; }
+
+void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProblem problem, int64_t M,
+                const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels, void* y) {
+  const int64_t rows = chunk_rows(problem, M);
+  const int64_t y_row_bytes = problem.N * element_bytes(problem);
+  // Two streams: while the GPU works on one chunk of rows, the host copies the next one in.
+  std::array<std::optional<vulkan::StreamPool::Lease>, 2> streams;
+  int64_t chunk = 0;
+  for (int64_t first = 0; first < M; first += rows, ++chunk) {
+    std::optional<vulkan::StreamPool::Lease>& stream = streams[chunk % 2];
+    if (stream) {
+      (*stream)->wait();
+    } else {
+      stream.emplace(device.streams().acquire());
+    }
+    problem.M = static_cast<uint32_t>(std::min(rows, M - first));
+    (*stream)->begin();
+    const auto record = M == 1 ? record_gemv : record_gemm;
+    record(**stream, family, problem, x + first * problem.K, weights, channels,
+           static_cast<std::byte*>(y) + first * y_row_bytes);
+    (*stream)->submit();
+  }
+  for (int64_t i = 0; i < 2; ++i) {  // in order of submission, so that a profile lists the chunks in order
+    std::optional<vulkan::StreamPool::Lease>& stream = streams[(chunk + i) % 2];
+    if (stream) (*stream)->wait();
+  }
+}
+
+}  // namespace q8ta::kernels

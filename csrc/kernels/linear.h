@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kernel_family.h"
+#include "kernels/linear_types.h"
+#include "kernels/weights.h"
+#include "vulkan/device.h"
+
+namespace q8ta::kernels {
+
+/// The order that weights must have for a product with M rows: the GEMV's for one row, else the GEMM's.
+PackOrder weight_order(int64_t M);
+
+/// Linear between host memories: x [M, K] int8 and y [M, N] (int8, or float32 if problem.float_output) are
+/// row-major. Splits the work so that bindings, staging memory and the time of one submission stay bounded,
+/// and overlaps copies with the GPU. Returns when y is written. problem.M is ignored.
+void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProblem problem, int64_t M,
+                const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels, void* y);
+
+}  // namespace q8ta::kernels

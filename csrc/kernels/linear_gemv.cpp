@@ -1,0 +1,67 @@
+#include "kernels/linear_gemv.h"
+
+#include <algorithm>
+#include <span>
+
+#include "kernels/layout.h"
+#include "vulkan/device.h"
+
+namespace q8ta::kernels {
+namespace {
+
+constexpr uint32_t kTreeThreads = 64;  // shaders/linear_gemv.comp: THREADS
+constexpr uint32_t kTreeRows = 4;
+
+// A subgroup count that is a multiple of 4 fills whole output words whatever the rows of each are.
+uint32_t subgroup_threads(const vulkan::DeviceInfo& info) {
+  return std::max(kTreeThreads, 4 * info.subgroup_size);
+}
+
+struct GemvShape {
+  uint32_t threads, rows, outputs;
+};
+
+GemvShape choose_shape(const vulkan::DeviceInfo& info, const KernelFamily& family, uint32_t N) {
+  if (!family.subgroup) return {kTreeThreads, kTreeRows, kTreeRows};
+  const uint32_t threads = subgroup_threads(info);
+  const uint32_t subgroups = threads / info.subgroup_size;
+  // One output a subgroup spreads a small N over the whole device; with several, more loads are in flight.
+  // Measured on an H200: benchmarks/, README.
+  const uint32_t rows = N <= 4096 ? 1 : 2;
+  return {threads, rows, subgroups * rows};
+}
+
+}  // namespace
+
+bool subgroup_gemv_fits(const vulkan::DeviceInfo& info) {
+  const uint32_t threads = subgroup_threads(info);
+  return info.subgroup_size > 0 && threads % info.subgroup_size == 0 &&
+         threads <= info.limits.maxComputeWorkGroupInvocations &&
+         threads <= info.limits.maxComputeWorkGroupSize[0];
+}
+
+void record_linear_gemv(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
+                        const LinearBuffers& buffers) {
+  vulkan::Device& device = stream.device();
+  const GemvShape shape = choose_shape(device.info(), family, problem.N);
+
+  vulkan::PipelineSpec spec;
+  spec.shader = family.subgroup
+                    ? (family.int_dot ? "linear_gemv.subgroup.int_dot" : "linear_gemv.subgroup.plain")
+                    : (family.int_dot ? "linear_gemv.shared.int_dot" : "linear_gemv.shared.plain");
+  spec.constants = {shape.threads, shape.rows, shape.outputs, problem.float_output ? 1U : 0U};
+  spec.bindings = 4;
+  spec.push_constant_bytes = sizeof(LinearPushConstants);
+  spec.requires_subgroup_size = family.subgroup;
+
+  const auto K_chunks = static_cast<uint32_t>(ceil_div(problem.K, kGemvChunk));
+  const LinearPushConstants arguments = linear_push_constants(problem, K_chunks);
+  const auto workgroups = static_cast<uint32_t>(ceil_div(problem.N, shape.outputs));
+  stream.dispatch(device.pipelines().get(spec),
+                  {{buffers.x}, {buffers.weights}, {buffers.channels}, {buffers.y, true}},
+                  std::as_bytes(std::span(&arguments, 1)), workgroups,
+                  {problem.op, family.gemv_name() + (problem.float_output ? "/float32" : ""), problem.M,
+                   problem.K, problem.N});
+}
+
+}  // namespace q8ta::kernels

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+
+#include "vulkan/buffer.h"
+
+namespace q8ta::kernels {
+
+/// Sizes and quantization of one call of linear: y[M, N] = x[M, K] times weights[N, K] transposed.
+struct LinearProblem {
+  const char* op = "linear";  ///< for the profile
+  uint32_t M = 0;
+  uint32_t K = 0;
+  uint32_t N = 0;
+  float input_scale = 1.0F;
+  int32_t input_zero_point = 0;
+  float inverse_output_scale = 1.0F;  ///< float32(1.0 / output_scale), divided in double
+  int32_t output_zero_point = 0;
+  bool relu = false;
+  bool float_output = false;  ///< linear_dequant: y after the activation, not quantized
+};
+
+/// What the shaders read as push constants (shaders/include/linear.glsl).
+struct LinearPushConstants {
+  uint32_t M, N, K_blocks;
+  float input_scale;
+  int32_t input_zero_point;
+  float inverse_output_scale;
+  int32_t output_zero_point;
+  uint32_t relu;
+};
+
+inline LinearPushConstants linear_push_constants(const LinearProblem& problem, uint32_t K_blocks) {
+  return {problem.M,
+          problem.N,
+          K_blocks,
+          problem.input_scale,
+          problem.input_zero_point,
+          problem.inverse_output_scale,
+          problem.output_zero_point,
+          problem.relu ? 1U : 0U};
+}
+
+/// The storage buffers of a linear kernel.
+struct LinearBuffers {
+  vulkan::BufferRange x;
+  vulkan::BufferRange weights;
+  vulkan::BufferRange channels;
+  vulkan::BufferRange y;
+};
+
+}  // namespace q8ta::kernels

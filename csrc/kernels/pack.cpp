@@ -1,0 +1,96 @@
+#include "kernels/pack.h"
+
+#include <span>
+#include <string>
+
+#include "kernels/linear_gemm.h"
+#include "kernels/linear_gemv.h"
+#include "vulkan/device.h"
+
+namespace q8ta::kernels {
+namespace {
+
+constexpr int64_t kThreads = 64;
+
+// shaders/include/pack_arguments.glsl
+struct PackPushConstants {
+  uint32_t rows, columns, words_per_row, word_count, first_byte, byte_count;
+};
+
+uint32_t shader_order(PackOrder order) {
+  switch (order) {
+    case PackOrder::blocks_4h4w:
+      return 1;
+    case PackOrder::gemm_weights:
+      return 2;
+    default:
+      return 0;
+  }
+}
+
+const char* order_name(PackOrder order) {
+  switch (order) {
+    case PackOrder::rows_4w:
+      return "4w";
+    case PackOrder::blocks_4h4w:
+      return "4h4w";
+    case PackOrder::gemv_weights:
+      return "gemv_weights";
+    default:
+      return "gemm_weights";
+  }
+}
+
+int64_t words_per_row(const Matrices& matrices, PackOrder order) {
+  if (order == PackOrder::gemv_weights) return ceil_div(matrices.columns, kGemvChunk) * (kGemvChunk / 4);
+  return ceil_div(matrices.columns, 4);
+}
+
+void record(vulkan::Stream& stream, std::string_view shader, const vulkan::BufferRange& from,
+            const vulkan::BufferRange& to, const Matrices& matrices, PackOrder order, int64_t word_count,
+            uint32_t first_byte, const char* op) {
+  vulkan::PipelineSpec spec;
+  spec.shader = shader;
+  spec.constants = {shader_order(order)};
+  spec.bindings = 2;
+  spec.push_constant_bytes = sizeof(PackPushConstants);
+  const PackPushConstants arguments{static_cast<uint32_t>(matrices.rows),
+                                    static_cast<uint32_t>(matrices.columns),
+                                    static_cast<uint32_t>(words_per_row(matrices, order)),
+                                    static_cast<uint32_t>(word_count),
+                                    first_byte,
+                                    static_cast<uint32_t>(matrices.bytes())};
+  stream.dispatch(
+      stream.device().pipelines().get(spec), {{from}, {to, true}}, std::as_bytes(std::span(&arguments, 1)),
+      static_cast<uint32_t>(ceil_div(word_count, kThreads)),
+      {op, std::string(shader) + "/" + order_name(order),
+       static_cast<uint32_t>(matrices.count * matrices.rows), static_cast<uint32_t>(matrices.columns), 0});
+}
+
+}  // namespace
+
+int64_t packed_words(const Matrices& matrices, PackOrder order) {
+  switch (order) {
+    case PackOrder::rows_4w:
+      return packed_words(matrices, Layout::packed_int8_4w);
+    case PackOrder::blocks_4h4w:
+      return packed_words(matrices, Layout::packed_int8_4h4w);
+    case PackOrder::gemm_weights:
+      return ceil_div(matrices.rows, kPanelColumns) * kPanelColumns * words_per_row(matrices, order);
+    default:
+      return matrices.count * matrices.rows * words_per_row(matrices, order);
+  }
+}
+
+void record_pack(vulkan::Stream& stream, const vulkan::UploadedBytes& source, const Matrices& matrices,
+                 PackOrder order, const vulkan::BufferRange& packed, const char* op) {
+  record(stream, "pack", source.range, packed, matrices, order, packed_words(matrices, order),
+         source.first_byte, op);
+}
+
+void record_unpack(vulkan::Stream& stream, const vulkan::BufferRange& packed, const Matrices& matrices,
+                   PackOrder order, const vulkan::BufferRange& destination, const char* op) {
+  record(stream, "unpack", packed, destination, matrices, order, ceil_div(matrices.bytes(), 4), 0, op);
+}
+
+}  // namespace q8ta::kernels

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "kernels/layout.h"
+#include "vulkan/stream.h"
+
+namespace q8ta::kernels {
+
+/// Orders that shaders/pack.comp writes: the two public layouts and the private ones of the weights.
+enum class PackOrder {
+  rows_4w,       ///< PACKED_INT8_4W
+  blocks_4h4w,   ///< PACKED_INT8_4H4W
+  gemv_weights,  ///< rows padded to 16 bytes
+  gemm_weights,  ///< panels of 64 rows: [panel][k4][row % 64]
+};
+
+/// int32 words of the matrices in that order (gemm_weights: of one matrix).
+int64_t packed_words(const Matrices& matrices, PackOrder order);
+
+/// Records shaders/pack.comp from row-major bytes to `packed`, padding included.
+void record_pack(vulkan::Stream& stream, const vulkan::UploadedBytes& source, const Matrices& matrices,
+                 PackOrder order, const vulkan::BufferRange& packed, const char* op);
+
+/// Records shaders/unpack.comp from `packed` (rows_4w or blocks_4h4w) to row-major bytes, in whole words.
+void record_unpack(vulkan::Stream& stream, const vulkan::BufferRange& packed, const Matrices& matrices,
+                   PackOrder order, const vulkan::BufferRange& destination, const char* op);
+
+}  // namespace q8ta::kernels

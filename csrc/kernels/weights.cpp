@@ -1,0 +1,66 @@
+#include "kernels/weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/linear_gemm.h"
+#include "vulkan/device.h"
+#include "vulkan/stream_pool.h"
+
+namespace q8ta::kernels {
+namespace {
+
+constexpr int64_t kStagedBytes = int64_t{16} << 20;
+
+struct Channel {
+  int32_t weight_sum;
+  float weight_scale;
+  float bias;
+  int32_t unused;
+};
+
+}  // namespace
+
+DeviceWeights::DeviceWeights(vulkan::Device& device, PackOrder order, const int8_t* weights, int64_t N,
+                             int64_t K)
+    : row_bytes_(4 * packed_words({1, kSlabRows, K}, order) / kSlabRows),
+      padded_rows_(order == PackOrder::gemm_weights ? ceil_div(N, kPanelColumns) * kPanelColumns : N),
+      buffer_(device, vulkan::MemoryUse::device_local, static_cast<VkDeviceSize>(padded_rows_ * row_bytes_)) {
+  // Several submissions, so that neither the staging memory nor a binding nor a watchdog sees all of a big
+  // matrix.
+  const int64_t chunk_rows = std::max(kSlabRows, kStagedBytes / K / kSlabRows * kSlabRows);
+  const vulkan::StreamPool::Lease stream = device.streams().acquire();
+  for (int64_t first = 0; first < N; first += chunk_rows) {
+    const Matrices chunk{1, std::min(chunk_rows, N - first), K};
+    stream->begin();
+    const vulkan::UploadedBytes source =
+        stream->upload(weights + first * K, static_cast<size_t>(chunk.bytes()));
+    record_pack(*stream, source, chunk, order, rows(first, chunk.rows), "weights");
+    stream->submit();
+    stream->wait();
+  }
+}
+
+vulkan::BufferRange DeviceWeights::rows(int64_t first, int64_t count) const {
+  const int64_t end = std::min(padded_rows_, ceil_div(first + count, kSlabRows) * kSlabRows);
+  return buffer_.range().subrange(static_cast<VkDeviceSize>(first * row_bytes_),
+                                  static_cast<VkDeviceSize>((end - first) * row_bytes_));
+}
+
+DeviceChannels::DeviceChannels(vulkan::Device& device, const int32_t* weight_sums, const float* weight_scales,
+                               const float* bias, int64_t N)
+    : buffer_(device, vulkan::MemoryUse::upload, static_cast<VkDeviceSize>(N) * sizeof(Channel)) {
+  std::byte* destination = buffer_.mapped();
+  for (int64_t n = 0; n < N; ++n) {
+    const Channel channel{weight_sums[n], weight_scales[n], bias == nullptr ? 0.0F : bias[n], 0};
+    std::memcpy(destination + n * sizeof(Channel), &channel, sizeof(Channel));
+  }
+  buffer_.flush(0, buffer_.size());
+}
+
+vulkan::BufferRange DeviceChannels::channels(int64_t first, int64_t count) const {
+  return buffer_.range().subrange(static_cast<VkDeviceSize>(first) * sizeof(Channel),
+                                  static_cast<VkDeviceSize>(count) * sizeof(Channel));
+}
+
+}  // namespace q8ta::kernels

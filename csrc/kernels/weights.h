@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/pack.h"
+#include "vulkan/buffer.h"
+
+namespace q8ta::kernels {
+
+/// int8 weights [N, K] on a device, in the order of one kernel.
+class DeviceWeights {
+ public:
+  /// `order` is gemv_weights or gemm_weights; `weights` are N * K contiguous bytes. Returns when they are
+  /// packed.
+  DeviceWeights(vulkan::Device& device, PackOrder order, const int8_t* weights, int64_t N, int64_t K);
+
+  /// Rows first .. first + count - 1 of the padded matrix; first is a multiple of kSlabRows.
+  vulkan::BufferRange rows(int64_t first, int64_t count) const;
+  size_t bytes() const { return buffer_.size(); }
+
+ private:
+  int64_t row_bytes_;
+  int64_t padded_rows_;
+  vulkan::Buffer buffer_;
+};
+
+/// Sum, scale and bias of every output channel on a device, one ivec4 a channel.
+class DeviceChannels {
+ public:
+  /// Arrays of N values; `bias` may be null.
+  DeviceChannels(vulkan::Device& device, const int32_t* weight_sums, const float* weight_scales,
+                 const float* bias, int64_t N);
+
+  vulkan::BufferRange channels(int64_t first, int64_t count) const;
+  size_t bytes() const { return buffer_.size(); }
+
+ private:
+  vulkan::Buffer buffer_;
+};
+
+/// Weights are read in slabs that start at multiples of this, so that every binding offset is aligned (256 is
+/// the largest alignment that Vulkan allows, and 16 the least size of a padded row or channel).
+inline constexpr int64_t kSlabRows = 64;
+
+}  // namespace q8ta::kernels

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+
+namespace q8ta::ops {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+/// Counts in-place edits. 0 for inference tensors, which have no counter.
+int64_t version_of(const Tensor& tensor);
+
+/// The tensor itself if it is contiguous, else a contiguous copy.
+Tensor made_contiguous(const Tensor& tensor);
+
+/// int32 [M, N] product of int8 matrices, by torch._int_mm.
+Tensor int_mm(const Tensor& a, const Tensor& b);
+
+}  // namespace q8ta::ops

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <volk.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace q8ta::vulkan {
+
+/// One shape that the device's cooperative matrices have, int8 x int8 -> int32.
+struct CooperativeMatrixShape {
+  uint32_t M, N, K;
+};
+
+/// What a physical device is and can do, read once. Kernels decide from these, never from names.
+struct DeviceInfo {
+  VkPhysicalDevice handle = VK_NULL_HANDLE;
+  uint32_t index = 0;
+  std::string name;
+  std::string driver;  ///< driver name and its own version text
+  VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
+  uint32_t api_version = 0;
+  VkPhysicalDeviceLimits limits{};
+
+  bool int_dot = false;              ///< packed 4x8 dot product in shaders
+  bool int_dot_accelerated = false;  ///< ... and the hardware has an instruction for it
+  bool subgroup_arithmetic = false;  ///< subgroupAdd in compute shaders, with a size that can be required
+  uint32_t subgroup_size = 0;
+  bool host_import = false;  ///< VK_EXT_external_memory_host
+  VkDeviceSize host_import_alignment = 0;
+  bool unified_memory = false;  ///< integrated or software: host and device share the memory
+  std::vector<CooperativeMatrixShape> cooperative_matrix_int8;
+
+  uint32_t queue_family = 0;     ///< the family that compute work is submitted to
+  uint32_t timestamp_bits = 0;   ///< valid bits of that family's timestamps; 0: none
+  std::string unusable_because;  ///< empty when the device can run our kernels
+
+  bool usable() const { return unusable_because.empty(); }
+  bool software() const { return type == VK_PHYSICAL_DEVICE_TYPE_CPU; }
+  const char* type_name() const;
+};
+
+DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index);
+
+bool has_extension(VkPhysicalDevice physical_device, const char* name);
+
+}  // namespace q8ta::vulkan

@@ -1,0 +1,35 @@
+#include "vulkan/hazard_tracker.h"
+
+#include <algorithm>
+
+#include "vulkan/stream.h"
+
+namespace q8ta::vulkan {
+namespace {
+
+bool overlap(const BufferRange& a, const BufferRange& b) {
+  return a.buffer == b.buffer && a.offset < b.offset + b.size && b.offset < a.offset + a.size;
+}
+
+}  // namespace
+
+bool HazardTracker::needs_barrier(std::span<const Binding> bindings) {
+  const bool conflict = std::any_of(bindings.begin(), bindings.end(), [this](const Binding& binding) {
+    return std::any_of(since_barrier_.begin(), since_barrier_.end(), [&binding](const Access& earlier) {
+      return (binding.written || earlier.written) && overlap(binding.range, earlier.range);
+    });
+  });
+  if (conflict) since_barrier_.clear();
+  for (const Binding& binding : bindings) {
+    since_barrier_.push_back({binding.range, binding.written});
+    any_writes_ |= binding.written;
+  }
+  return conflict;
+}
+
+void HazardTracker::reset() {
+  since_barrier_.clear();
+  any_writes_ = false;
+}
+
+}  // namespace q8ta::vulkan

@@ -1,0 +1,108 @@
+#include "vulkan/pipeline.h"
+
+#include "vulkan/device.h"
+#include "vulkan/error.h"
+
+namespace q8ta::vulkan {
+
+Pipeline::Pipeline(Device& device, VkPipelineCache cache, const PipelineSpec& spec) : device_(device) {
+  try {
+    create(cache, spec);
+  } catch (...) {
+    destroy();
+    throw;
+  }
+}
+
+Pipeline::~Pipeline() { destroy(); }
+
+void Pipeline::destroy() {
+  const VolkDeviceTable& api = device_.api();
+  api.vkDestroyPipeline(device_.handle(), pipeline_, nullptr);
+  api.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
+  api.vkDestroyDescriptorSetLayout(device_.handle(), set_layout_, nullptr);
+}
+
+void Pipeline::create(VkPipelineCache cache, const PipelineSpec& spec) {
+  const VolkDeviceTable& api = device_.api();
+  const Shader* shader = find_shader(spec.shader);
+  if (shader == nullptr) throw Error("this build has no shader " + std::string(spec.shader));
+
+  std::vector<VkDescriptorSetLayoutBinding> bindings(spec.bindings);
+  for (uint32_t i = 0; i < spec.bindings; ++i) {
+    bindings[i].binding = i;
+    bindings[i].descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
+    bindings[i].descriptorCount = 1;
+    bindings[i].stageFlags = VK_SHADER_STAGE_COMPUTE_BIT;
+  }
+  VkDescriptorSetLayoutCreateInfo set_info{VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO};
+  set_info.bindingCount = spec.bindings;
+  set_info.pBindings = bindings.data();
+  check(api.vkCreateDescriptorSetLayout(device_.handle(), &set_info, nullptr, &set_layout_),
+        "vkCreateDescriptorSetLayout");
+
+  const VkPushConstantRange push{VK_SHADER_STAGE_COMPUTE_BIT, 0, spec.push_constant_bytes};
+  VkPipelineLayoutCreateInfo layout_info{VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO};
+  layout_info.setLayoutCount = 1;
+  layout_info.pSetLayouts = &set_layout_;
+  layout_info.pushConstantRangeCount = spec.push_constant_bytes > 0 ? 1 : 0;
+  layout_info.pPushConstantRanges = &push;
+  check(api.vkCreatePipelineLayout(device_.handle(), &layout_info, nullptr, &layout_),
+        "vkCreatePipelineLayout");
+
+  VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
+  module_info.codeSize = shader->code.size_bytes();
+  module_info.pCode = shader->code.data();
+  VkShaderModule module = VK_NULL_HANDLE;
+  check(api.vkCreateShaderModule(device_.handle(), &module_info, nullptr, &module), "vkCreateShaderModule");
+
+  std::vector<VkSpecializationMapEntry> entries(spec.constants.size());
+  for (uint32_t i = 0; i < entries.size(); ++i) {
+    entries[i] = {i, static_cast<uint32_t>(i * sizeof(uint32_t)), sizeof(uint32_t)};
+  }
+  VkSpecializationInfo specialization{};
+  specialization.mapEntryCount = static_cast<uint32_t>(entries.size());
+  specialization.pMapEntries = entries.data();
+  specialization.dataSize = spec.constants.size() * sizeof(uint32_t);
+  specialization.pData = spec.constants.data();
+
+  VkPipelineShaderStageRequiredSubgroupSizeCreateInfo subgroup_info{
+      VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO};
+  subgroup_info.requiredSubgroupSize = device_.info().subgroup_size;
+
+  VkComputePipelineCreateInfo pipeline_info{VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO};
+  pipeline_info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
+  pipeline_info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
+  pipeline_info.stage.module = module;
+  pipeline_info.stage.pName = "main";
+  pipeline_info.stage.pSpecializationInfo = &specialization;
+  if (spec.requires_subgroup_size) {
+    pipeline_info.stage.pNext = &subgroup_info;
+    pipeline_info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
+  }
+  pipeline_info.layout = layout_;
+  const VkResult result =
+      api.vkCreateComputePipelines(device_.handle(), cache, 1, &pipeline_info, nullptr, &pipeline_);
+  api.vkDestroyShaderModule(device_.handle(), module, nullptr);
+  check(result, "vkCreateComputePipelines");
+}
+
+PipelineCache::PipelineCache(Device& device) : device_(device) {
+  const VkPipelineCacheCreateInfo info{VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+  check(device_.api().vkCreatePipelineCache(device_.handle(), &info, nullptr, &cache_),
+        "vkCreatePipelineCache");
+}
+
+PipelineCache::~PipelineCache() { device_.api().vkDestroyPipelineCache(device_.handle(), cache_, nullptr); }
+
+const Pipeline& PipelineCache::get(const PipelineSpec& spec) {
+  const std::lock_guard lock(mutex_);
+  const auto found = pipelines_.find(spec);
+  if (found != pipelines_.end()) return found->second;
+  return pipelines_
+      .emplace(std::piecewise_construct, std::forward_as_tuple(spec),
+               std::forward_as_tuple(device_, cache_, spec))
+      .first->second;
+}
+
+}  // namespace q8ta::vulkan

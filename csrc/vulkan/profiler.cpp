@@ -1,0 +1,40 @@
+#include "vulkan/profiler.h"
+
+#include <atomic>
+#include <mutex>
+#include <utility>
+
+namespace q8ta::vulkan {
+namespace {
+
+std::atomic<bool> profiling{false};
+std::mutex records_mutex;
+std::vector<DispatchRecord> records;
+
+}  // namespace
+
+Profiler& Profiler::instance() {
+  static Profiler profiler;
+  return profiler;
+}
+
+bool Profiler::enabled() const { return profiling.load(std::memory_order_relaxed); }
+
+void Profiler::start() {
+  const std::lock_guard lock(records_mutex);
+  records.clear();
+  profiling.store(true);
+}
+
+std::vector<DispatchRecord> Profiler::stop() {
+  const std::lock_guard lock(records_mutex);
+  profiling.store(false);
+  return std::exchange(records, {});
+}
+
+void Profiler::add(DispatchRecord record) {
+  const std::lock_guard lock(records_mutex);
+  if (profiling.load()) records.push_back(std::move(record));
+}
+
+}  // namespace q8ta::vulkan

@@ -1,0 +1,283 @@
+#include "vulkan/stream.h"
+
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "vulkan/device.h"
+#include "vulkan/error.h"
+#include "vulkan/validation.h"
+
+namespace q8ta::vulkan {
+namespace {
+
+// Below this a copy into staging memory is cheaper than importing and releasing the pages (8 us on lavapipe).
+constexpr size_t kImportBytes = size_t{256} << 10;
+
+// Spinning finds a finished fence some 5-10 us sooner than vkWaitForFences wakes up.
+constexpr auto kSpin = std::chrono::microseconds(200);
+
+constexpr uint32_t kMaxProfiledDispatches = 256;
+
+}  // namespace
+
+Stream::Stream(Device& device)
+    : device_(device),
+      descriptors_(device),
+      uploads_(device, MemoryUse::upload),
+      downloads_(device, MemoryUse::download),
+      scratch_(device, MemoryUse::device_local) {
+  try {
+    create();
+  } catch (...) {
+    destroy();
+    throw;
+  }
+}
+
+Stream::~Stream() { destroy(); }
+
+void Stream::create() {
+  VkCommandPoolCreateInfo pool_info{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
+  pool_info.flags = VK_COMMAND_POOL_CREATE_TRANSIENT_BIT;
+  pool_info.queueFamilyIndex = device_.info().queue_family;
+  check(device_.api().vkCreateCommandPool(device_.handle(), &pool_info, nullptr, &command_pool_),
+        "vkCreateCommandPool");
+  VkCommandBufferAllocateInfo buffer_info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
+  buffer_info.commandPool = command_pool_;
+  buffer_info.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
+  buffer_info.commandBufferCount = 1;
+  check(device_.api().vkAllocateCommandBuffers(device_.handle(), &buffer_info, &commands_),
+        "vkAllocateCommandBuffers");
+  const VkFenceCreateInfo fence_info{VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+  check(device_.api().vkCreateFence(device_.handle(), &fence_info, nullptr, &fence_), "vkCreateFence");
+}
+
+void Stream::destroy() {
+  const VolkDeviceTable& api = device_.api();
+  if (in_flight_) wait_for_fence();
+  api.vkDestroyQueryPool(device_.handle(), timestamps_, nullptr);
+  api.vkDestroyFence(device_.handle(), fence_, nullptr);
+  api.vkDestroyCommandPool(device_.handle(), command_pool_, nullptr);
+}
+
+void Stream::begin() {
+  const VolkDeviceTable& api = device_.api();
+  seen_messages_ = device_.validating() ? validation_message_count() : 0;
+  check(api.vkResetCommandPool(device_.handle(), command_pool_, 0), "vkResetCommandPool");
+  descriptors_.reset();
+  uploads_.reset();
+  downloads_.reset();
+  scratch_.reset();
+  hazards_.reset();
+
+  VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+  info.flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT;
+  check(api.vkBeginCommandBuffer(commands_, &info), "vkBeginCommandBuffer");
+
+  profiling_ = Profiler::instance().enabled();
+  if (profiling_ && device_.info().timestamp_bits > 0) {
+    if (timestamps_ == VK_NULL_HANDLE) {
+      VkQueryPoolCreateInfo pool_info{VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
+      pool_info.queryType = VK_QUERY_TYPE_TIMESTAMP;
+      pool_info.queryCount = 2 * kMaxProfiledDispatches;
+      check(api.vkCreateQueryPool(device_.handle(), &pool_info, nullptr, &timestamps_), "vkCreateQueryPool");
+    }
+    api.vkCmdResetQueryPool(commands_, timestamps_, 0, 2 * kMaxProfiledDispatches);
+  }
+}
+
+std::optional<BufferRange> Stream::import_pages(const void* data, size_t bytes) {
+  const DeviceInfo& info = device_.info();
+  if (!info.unified_memory || !info.host_import || bytes < kImportBytes) return std::nullopt;
+  // Whole pages are imported, so neighbours on the first and the last page come along; nothing touches them.
+  const auto first = reinterpret_cast<std::uintptr_t>(data);
+  const std::uintptr_t begin = first / info.host_import_alignment * info.host_import_alignment;
+  const VkDeviceSize size = round_up(first + bytes - begin, info.host_import_alignment);
+  std::optional<Buffer> buffer =
+      Buffer::import_host(device_, reinterpret_cast<void*>(begin), size);  // NOLINT: an address, not a value
+  if (!buffer) return std::nullopt;
+  imports_.push_back(std::move(*buffer));
+  return imports_.back().range().subrange(first - begin, bytes);
+}
+
+UploadedBytes Stream::upload(const void* data, size_t bytes, size_t readable_bytes) {
+  const bool reads_behind = readable_bytes > bytes;
+  if (!reads_behind) {
+    if (const std::optional<BufferRange> imported = import_pages(data, bytes)) {
+      const VkDeviceSize aligned =
+          imported->offset / device_.binding_alignment() * device_.binding_alignment();
+      const auto first_byte = static_cast<uint32_t>(imported->offset - aligned);
+      return {{imported->buffer, aligned, round_up(first_byte + bytes, 4)}, first_byte};
+    }
+  }
+  return {stage(data, bytes, reads_behind ? readable_bytes : bytes), 0};
+}
+
+BufferRange Stream::upload_words(const void* data, size_t bytes) {
+  if (const std::optional<BufferRange> imported = import_pages(data, bytes)) {
+    if (imported->offset % device_.binding_alignment() == 0) return *imported;
+  }
+  return stage(data, bytes, bytes);
+}
+
+BufferRange Stream::stage(const void* data, size_t bytes, size_t readable_bytes) {
+  const Arena::Piece piece = uploads_.allocate(readable_bytes);
+  std::memcpy(piece.mapped(), data, bytes);
+  piece.flush();
+  return piece.range;
+}
+
+BufferRange Stream::download(void* destination, size_t row_bytes, size_t rows, size_t stride) {
+  const size_t bytes = row_bytes * rows;
+  const bool contiguous = rows == 1 || row_bytes == stride;
+  if (contiguous && bytes % sizeof(uint32_t) == 0) {  // shaders write whole words
+    if (const std::optional<BufferRange> imported = import_pages(destination, bytes)) {
+      if (imported->offset % device_.binding_alignment() == 0) return *imported;
+    }
+  }
+  const Arena::Piece piece = downloads_.allocate(bytes);
+  pending_downloads_.push_back({piece, static_cast<std::byte*>(destination), row_bytes, rows, stride});
+  return piece.range;
+}
+
+void Stream::dispatch(const Pipeline& pipeline, std::initializer_list<Binding> bindings,
+                      std::span<const std::byte> push_constants, uint32_t workgroups,
+                      const DispatchLabel& label) {
+  const VolkDeviceTable& api = device_.api();
+  const VkDescriptorSet set = descriptors_.allocate(pipeline.set_layout());
+  std::vector<VkDescriptorBufferInfo> buffers;
+  buffers.reserve(bindings.size());
+  for (const Binding& binding : bindings) {
+    if (binding.range.size > device_.max_binding_bytes()) {
+      throw Error("internal error: a binding of " + label.kernel + " covers " +
+                  std::to_string(binding.range.size) + " bytes, more than maxStorageBufferRange");
+    }
+    buffers.push_back({binding.range.buffer, binding.range.offset, binding.range.size});
+  }
+  VkWriteDescriptorSet write{VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET};
+  write.dstSet = set;
+  write.descriptorCount = static_cast<uint32_t>(buffers.size());  // runs on over consecutive bindings
+  write.descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
+  write.pBufferInfo = buffers.data();
+  api.vkUpdateDescriptorSets(device_.handle(), 1, &write, 0, nullptr);
+
+  if (hazards_.needs_barrier({bindings.begin(), bindings.size()})) {
+    VkMemoryBarrier barrier{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
+    barrier.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT;
+    barrier.dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
+    api.vkCmdPipelineBarrier(commands_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                             VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &barrier, 0, nullptr, 0, nullptr);
+  }
+
+  api.vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle());
+  api.vkCmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.layout(), 0, 1, &set, 0,
+                              nullptr);
+  api.vkCmdPushConstants(commands_, pipeline.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                         static_cast<uint32_t>(push_constants.size()), push_constants.data());
+
+  const uint32_t limit = device_.info().limits.maxComputeWorkGroupCount[0];
+  const uint32_t rows = (workgroups + limit - 1) / limit;
+  const uint32_t columns = (workgroups + rows - 1) / rows;
+  write_timestamp(VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT);
+  api.vkCmdDispatch(commands_, columns, rows, 1);
+  if (profiling_) profiled_.push_back({label, workgroups, std::nullopt});
+  write_timestamp(VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT);
+}
+
+void Stream::write_timestamp(VkPipelineStageFlagBits stage) {
+  if (!profiling_ || timestamps_ == VK_NULL_HANDLE || profiled_.size() > kMaxProfiledDispatches) return;
+  const bool after = stage == VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT;
+  if (!after && profiled_.size() == kMaxProfiledDispatches) return;
+  const auto dispatch = static_cast<uint32_t>(after ? profiled_.size() - 1 : profiled_.size());
+  device_.api().vkCmdWriteTimestamp(commands_, stage, timestamps_, 2 * dispatch + (after ? 1 : 0));
+}
+
+void Stream::submit() {
+  const VolkDeviceTable& api = device_.api();
+  if (hazards_.any_writes()) {
+    // For the host, which reads downloads, and for later submissions, which read what this one packed.
+    VkMemoryBarrier barrier{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
+    barrier.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT;
+    barrier.dstAccessMask = VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
+    api.vkCmdPipelineBarrier(commands_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                             VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1,
+                             &barrier, 0, nullptr, 0, nullptr);
+  }
+  check(api.vkEndCommandBuffer(commands_), "vkEndCommandBuffer");
+  device_.submit(commands_, fence_);
+  in_flight_ = true;
+}
+
+VkResult Stream::wait_for_fence() {
+  const VolkDeviceTable& api = device_.api();
+  VkResult result = VK_NOT_READY;
+  if (!device_.info().software()) {  // a software driver needs the core that would spin
+    const auto deadline = std::chrono::steady_clock::now() + kSpin;
+    do {
+      result = api.vkGetFenceStatus(device_.handle(), fence_);
+    } while (result == VK_NOT_READY && std::chrono::steady_clock::now() < deadline);
+  }
+  if (result == VK_NOT_READY) {
+    do {
+      result = api.vkWaitForFences(device_.handle(), 1, &fence_, VK_TRUE, 1'000'000'000);
+    } while (result == VK_TIMEOUT);
+  }
+  return result;
+}
+
+void Stream::wait() {
+  check(wait_for_fence(), "waiting for the GPU");
+  in_flight_ = false;
+  check(device_.api().vkResetFences(device_.handle(), 1, &fence_), "vkResetFences");
+  for (const PendingDownload& download : pending_downloads_) {
+    download.piece.invalidate();
+    const std::byte* source = download.piece.mapped();
+    if (download.row_bytes == download.stride) {
+      std::memcpy(download.destination, source, download.row_bytes * download.rows);
+      continue;
+    }
+    for (size_t row = 0; row < download.rows; ++row) {
+      std::memcpy(download.destination + row * download.stride, source + row * download.row_bytes,
+                  download.row_bytes);
+    }
+  }
+  pending_downloads_.clear();
+  imports_.clear();
+  collect_timestamps();
+  if (device_.validating()) throw_new_validation_messages(seen_messages_);
+}
+
+void Stream::collect_timestamps() {
+  if (!profiling_) return;
+  for (size_t i = 0; i < profiled_.size(); ++i) {
+    if (timestamps_ != VK_NULL_HANDLE && i < kMaxProfiledDispatches) {
+      std::array<uint64_t, 2> ticks{};
+      check(device_.api().vkGetQueryPoolResults(device_.handle(), timestamps_, static_cast<uint32_t>(2 * i),
+                                                2, sizeof(ticks), ticks.data(), sizeof(uint64_t),
+                                                VK_QUERY_RESULT_64_BIT),
+            "vkGetQueryPoolResults");
+      const uint32_t bits = device_.info().timestamp_bits;
+      const uint64_t mask = bits >= 64 ? std::numeric_limits<uint64_t>::max() : (uint64_t{1} << bits) - 1;
+      const auto elapsed = static_cast<double>((ticks[1] - ticks[0]) & mask);
+      profiled_[i].gpu_us = elapsed * device_.info().limits.timestampPeriod * 1e-3;
+    }
+    Profiler::instance().add(std::move(profiled_[i]));
+  }
+  profiled_.clear();
+}
+
+bool Stream::recover() noexcept {
+  const VolkDeviceTable& api = device_.api();
+  if (in_flight_ && wait_for_fence() != VK_SUCCESS) return false;
+  in_flight_ = false;
+  if (api.vkResetFences(device_.handle(), 1, &fence_) != VK_SUCCESS) return false;
+  pending_downloads_.clear();
+  imports_.clear();
+  profiled_.clear();
+  return true;
+}
+
+}  // namespace q8ta::vulkan

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cstddef>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "vulkan/arena.h"
+#include "vulkan/descriptor_pool.h"
+#include "vulkan/hazard_tracker.h"
+#include "vulkan/pipeline.h"
+#include "vulkan/profiler.h"
+
+namespace q8ta::vulkan {
+
+/// A storage buffer argument of a dispatch and what the shader does with it.
+struct Binding {
+  BufferRange range;
+  bool written = false;
+};
+
+/// Host bytes that a shader can read: they start `first_byte` bytes into `range`.
+struct UploadedBytes {
+  BufferRange range;
+  uint32_t first_byte = 0;
+};
+
+/// Records, submits and waits for one batch of work at a time: begin, upload, dispatch, download, submit,
+/// wait. Used by one thread at a time (StreamPool hands them out).
+class Stream {
+ public:
+  explicit Stream(Device& device);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  Device& device() { return device_; }
+
+  void begin();
+
+  /// Makes `bytes` of host memory readable by the next dispatches: a copy into staging memory, or the memory
+  /// itself where host and device share it and it is large. Shaders may read `readable_bytes` (0: `bytes`);
+  /// what lies behind `bytes` is undefined. The host memory must stay unchanged until wait().
+  UploadedBytes upload(const void* data, size_t bytes, size_t readable_bytes = 0);
+
+  /// The same for int32 words, which need to start where a binding may: `bytes` is a multiple of 4.
+  BufferRange upload_words(const void* data, size_t bytes);
+
+  /// A range for a shader to write; wait() delivers it into `rows` rows of host memory, `stride` bytes apart.
+  BufferRange download(void* destination, size_t row_bytes, size_t rows, size_t stride);
+
+  /// Device memory until the end of this batch.
+  BufferRange scratch(VkDeviceSize bytes) { return scratch_.allocate(bytes).range; }
+
+  /// Records a dispatch of `workgroups` workgroups, folded into two dimensions where the device needs it
+  /// (shaders use workgroup_index()), behind a barrier if an earlier dispatch of the batch is in conflict.
+  void dispatch(const Pipeline& pipeline, std::initializer_list<Binding> bindings,
+                std::span<const std::byte> push_constants, uint32_t workgroups, const DispatchLabel& label);
+
+  void submit();
+
+  /// Returns when the GPU is done and downloads are delivered. Throws Error on device loss and on what the
+  /// validation layer reported.
+  void wait();
+
+  /// Brings the stream back to rest after an error; false if that is impossible (it must then be destroyed).
+  bool recover() noexcept;
+
+ private:
+  struct PendingDownload {
+    Arena::Piece piece;
+    std::byte* destination;
+    size_t row_bytes, rows, stride;
+  };
+
+  void create();
+  void destroy();
+  std::optional<BufferRange> import_pages(const void* data, size_t bytes);
+  BufferRange stage(const void* data, size_t bytes, size_t readable_bytes);
+  void write_timestamp(VkPipelineStageFlagBits stage);
+  void collect_timestamps();
+  VkResult wait_for_fence();
+
+  Device& device_;
+  VkCommandPool command_pool_ = VK_NULL_HANDLE;
+  VkCommandBuffer commands_ = VK_NULL_HANDLE;
+  VkFence fence_ = VK_NULL_HANDLE;
+  VkQueryPool timestamps_ = VK_NULL_HANDLE;
+  DescriptorPool descriptors_;
+  Arena uploads_;
+  Arena downloads_;
+  Arena scratch_;
+  HazardTracker hazards_;
+  std::vector<Buffer> imports_;
+  std::vector<PendingDownload> pending_downloads_;
+  std::vector<DispatchRecord> profiled_;  // of this batch, in order; two timestamps each
+  bool profiling_ = false;
+  bool in_flight_ = false;
+  size_t seen_messages_ = 0;
+};
+
+}  // namespace q8ta::vulkan

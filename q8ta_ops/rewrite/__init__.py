@@ -1,0 +1,53 @@
+"""Rewrite of quantized graphs: float linears between dequantize and quantize become q8ta operators."""
+
+from __future__ import annotations
+
+from typing import overload
+
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from .exported_program import rewrite_exported_program
+from .graph_module import rewrite_graph_module
+from .result import Replaced, RewriteResult, Skipped
+
+__all__ = ["Replaced", "RewriteResult", "Skipped", "rewrite"]
+
+
+@overload
+def rewrite(module: GraphModule) -> RewriteResult[GraphModule]: ...
+@overload
+def rewrite(module: ExportedProgram) -> RewriteResult[ExportedProgram]: ...
+def rewrite(module: GraphModule | ExportedProgram) -> RewriteResult:
+    """Replaces quantized linears by q8ta operators, in a copy of the module.
+
+    Looks for `dequantize_per_tensor` (int8) -> `aten.linear` with constant int8 weights, dequantized per
+    output channel or per tensor -> `relu` or none -> `quantize_per_tensor` (int8), and puts there
+
+    - `q8ta.linear`, or `q8ta.linear_gemv` where the graph is specialized to one row;
+    - `q8ta.linear_dequant` (float32 result) where the result is not quantized, or not only quantized.
+
+    The int8 operators compute the exact integer sum, the graph that convert_pt2e returns sums in float32: the
+    results can differ by one quantum where rounding falls the other way.
+
+    Weight sums (int32 [N]) and, where the graph has none of this form, weight scales (float32 [N]) become
+    buffers. What nothing uses afterwards is removed: dequantize nodes, their constants, and the float weights
+    that convert_pt2e leaves in the module. Rewriting twice changes nothing more.
+
+    Args:
+        module: a GraphModule from `convert_pt2e`, or an ExportedProgram of one (before `run_decompositions`).
+            It is not changed. Tensors that the graph only reads are shared with the result, not copied.
+
+    Returns:
+        The new module of the same kind; what was replaced; and, for each linear that was left alone, its node
+        and the reason.
+
+    Raises:
+        TypeError: `module` is neither of the two.
+    """
+    if isinstance(module, ExportedProgram):
+        return rewrite_exported_program(module)
+    if isinstance(module, GraphModule):
+        return rewrite_graph_module(module)
+    kind = type(module).__name__
+    raise TypeError(f"module: expected a torch.fx.GraphModule or a torch.export.ExportedProgram, got {kind}")

@@ -1,0 +1,39 @@
+// What the linear kernels share: their arguments, the per-channel parameters and the epilogue.
+
+layout(push_constant) uniform Arguments {
+  uint M;
+  uint N;
+  uint K_blocks;  // along K: 16-byte chunks (GEMV) or 4-byte words (GEMM)
+  float input_scale;
+  int input_zero_point;
+  float inverse_output_scale;
+  int output_zero_point;
+  uint relu;
+};
+
+// One ivec4 an output channel: sum of the weights, bits of the weight scale, bits of the bias, unused.
+layout(set = 0, binding = 2) readonly buffer Channels { ivec4 channels[]; };
+
+// y = float(acc - input_zero_point * weight_sum) * (input_scale * weight_scale) + bias, relu
+// `precise` keeps every step a rounding of its own: a fused multiply-add would differ from the reference.
+float dequantize(int accumulator, ivec4 channel) {
+  int adjusted = accumulator - input_zero_point * channel.x;
+  precise float multiplier = input_scale * intBitsToFloat(channel.y);
+  precise float product = float(adjusted) * multiplier;
+  precise float y = product + intBitsToFloat(channel.z);
+  return relu != 0u ? max(y, 0.0) : y;
+}
+
+// q = clamp(roundEven(y / output_scale) + output_zero_point, -128, 127)
+// Clamped before the conversion: converting a float that no int can hold is undefined. `round` may break ties
+// either way, so roundEven.
+int quantize(float y) {
+  precise float scaled = y * inverse_output_scale;
+  precise float shifted = roundEven(scaled) + float(output_zero_point);
+  return int(clamp(shifted, -128.0, 127.0));
+}
+
+int pack4(ivec4 bytes) {
+  ivec4 low = bytes & 0xff;
+  return low.x | low.y << 8 | low.z << 16 | low.w << 24;
+}

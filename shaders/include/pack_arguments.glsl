@@ -1,0 +1,16 @@
+// What pack and unpack share. Packed matrices follow each other; each has its own padding.
+
+layout(push_constant) uniform Arguments {
+  uint rows;           // of each matrix
+  uint columns;        // of each matrix, in bytes
+  uint words_per_row;  // of ORDER_ROWS: at least ceil(columns / 4)
+  uint word_count;     // packed words (pack) or row-major words (unpack) in all
+  uint first_byte;     // where the row-major bytes start in their buffer (pack)
+  uint byte_count;     // row-major bytes in all
+};
+
+const uint ORDER_ROWS =
+    0;  // [row][k4], rows of words_per_row words; PACKED_INT8_4W where that is ceil(columns / 4)
+const uint ORDER_BLOCKS = 1;  // [row4][k4][row % 4]; PACKED_INT8_4H4W
+const uint ORDER_PANELS = 2;  // [row / 64][k4][row % 64]; weights of the GEMM, one matrix
+const uint PANEL_ROWS = 64;

@@ -1,0 +1,146 @@
+"""The one reference implementation of the q8ta ops, in plain torch on the CPU.
+
+Written from the specification, not from the kernels: every result of the package is compared with these
+functions by ``torch.equal``. For each row m and output channel n::
+
+    acc  = sum_k x[m,k] * w[n,k]                                   int32, exact
+    adj  = acc - input_zero_point * weight_sums[n]                 int32, exact
+    mult = f32(input_scale) * weight_scales[n]                     one f32 multiplication
+    y    = f32(adj) * mult ;  y = y + bias[n]                      two f32 operations, never fused
+    y    = max(y, 0)                                               if activation is relu
+    q    = clamp(roundEven(y * f32(1.0 / output_scale)) + output_zero_point, -128, 127)
+
+``f32(1.0 / output_scale)`` is divided in double, then rounded. The clamp precedes the conversion to integer.
+Each float step is one torch operation on float32 tensors, which rounds once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LAYOUT_4H4W = 4
+LAYOUT_4W = 5
+
+# How many weights are widened to float64 at a time: bounds the memory of the large shapes.
+_CHUNK_ELEMENTS = 1 << 23
+
+
+def accumulate_ref(x: Tensor, weights: Tensor) -> Tensor:
+    """Exact ``x @ weights.T``: int8 ``[M, K]`` and int8 ``[N, K]`` to int64 ``[M, N]``.
+
+    float64 holds every partial sum exactly: |sum| <= K * 2^14, below 2^53 for any K that fits memory.
+    """
+    rows, depth = x.shape
+    columns = weights.shape[0]
+    wide_x = x.to(torch.float64)
+    result = torch.empty(rows, columns, dtype=torch.int64)
+    step = max(1, _CHUNK_ELEMENTS // max(1, depth))
+    for start in range(0, columns, step):
+        part = weights[start : start + step].to(torch.float64)
+        result[:, start : start + step] = (wide_x @ part.t()).to(torch.int64)
+    return result
+
+
+def linear_dequant_ref(
+    x: Tensor,
+    input_scale: float,
+    input_zero_point: int,
+    weights: Tensor,
+    weight_sums: Tensor,
+    weight_scales: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "none",
+) -> Tensor:
+    """Reference of ``q8ta::linear_dequant``: float32 ``[..., N]``.
+
+    x int8 ``[..., K]``, weights int8 ``[N, K]``, weight_sums int32, weight_scales float32 and bias float32 of
+    length N or more (only the first N are read).
+    """
+    if activation not in ("none", "relu"):
+        raise RuntimeError(f"activation must be 'none' or 'relu', got {activation!r}")
+    columns, depth = weights.shape
+    acc = accumulate_ref(x.reshape(x.shape[:-1].numel(), depth), weights)
+    adj = acc - input_zero_point * weight_sums[:columns].to(torch.int64)
+    mult = torch.tensor(input_scale, dtype=torch.float32) * weight_scales[:columns]
+    y = adj.to(torch.float32) * mult
+    if bias is not None:
+        y = y + bias[:columns]
+    if activation == "relu":
+        y = torch.maximum(y, torch.zeros((), dtype=torch.float32))
+    return y.reshape(*x.shape[:-1], columns)
+
+
+def linear_ref(
+    x: Tensor,
+    input_scale: float,
+    input_zero_point: int,
+    weights: Tensor,
+    weight_sums: Tensor,
+    weight_scales: Tensor,
+    output_scale: float,
+    output_zero_point: int,
+    bias: Tensor | None = None,
+    activation: str = "none",
+) -> Tensor:
+    """Reference of ``q8ta::linear`` and ``q8ta::linear_gemv``: int8 ``[..., N]``. Arguments as above."""
+    y = linear_dequant_ref(
+        x, input_scale, input_zero_point, weights, weight_sums, weight_scales, bias, activation
+    )
+    inverse = torch.tensor(1.0 / output_scale, dtype=torch.float32)
+    rounded = torch.round(y * inverse)  # torch.round breaks ties to even
+    shifted = rounded + torch.tensor(float(output_zero_point), dtype=torch.float32)
+    return torch.clamp(shifted, -128.0, 127.0).to(torch.int8)
+
+
+def _ceil4(length: int) -> int:
+    return (length + 3) // 4
+
+
+def packed_sizes_ref(sizes: tuple[int, ...], layout: int) -> tuple[int, ...]:
+    """Shape of the int32 words that hold an int8 tensor of ``sizes`` ``[..., M, K]`` in ``layout``."""
+    if len(sizes) < 2:
+        raise RuntimeError(f"x must have at least 2 dimensions, got {len(sizes)}")
+    *batch, rows, depth = sizes
+    if layout == LAYOUT_4H4W:
+        return (*batch, _ceil4(rows), _ceil4(depth), 4)
+    if layout == LAYOUT_4W:
+        return (*batch, rows, _ceil4(depth))
+    raise RuntimeError(f"layout {layout} is not supported")
+
+
+def pack_ref(x: Tensor, layout: int) -> Tensor:
+    """Reference of ``q8ta::pack``: int8 ``[..., M, K]`` to int32 words.
+
+    4H4W (4): ``[..., ceil(M/4), ceil(K/4), 4]``, the last dimension being the row within the block.
+    4W (5): ``[..., M, ceil(K/4)]``. Byte 0, the lowest, is the lowest k; padding is 0.
+    """
+    sizes = tuple(x.shape)
+    words_shape = packed_sizes_ref(sizes, layout)
+    *batch, rows, depth = sizes
+    padded_rows = 4 * _ceil4(rows) if layout == LAYOUT_4H4W else rows
+    padded = torch.zeros(*batch, padded_rows, 4 * _ceil4(depth), dtype=torch.int64)
+    padded[..., :rows, :depth] = x.to(torch.int64)
+    quads = padded.reshape(*batch, padded_rows, _ceil4(depth), 4) & 0xFF
+    words = torch.zeros(quads.shape[:-1], dtype=torch.int64)
+    for byte in range(4):
+        words = words | (quads[..., byte] << (8 * byte))
+    words = torch.where(words >= 1 << 31, words - (1 << 32), words).to(torch.int32)
+    if layout == LAYOUT_4H4W:
+        words = words.reshape(*batch, padded_rows // 4, 4, _ceil4(depth)).transpose(-1, -2)
+    return words.reshape(words_shape).contiguous()
+
+
+def unpack_ref(packed: Tensor, layout: int, sizes: list[int] | tuple[int, ...]) -> Tensor:
+    """Reference of ``q8ta::unpack``: the inverse of :func:`pack_ref`, int8 of ``sizes``, padding dropped."""
+    sizes = tuple(sizes)
+    if tuple(packed.shape) != packed_sizes_ref(sizes, layout):
+        raise RuntimeError(f"packed has shape {tuple(packed.shape)}, which does not hold {sizes}")
+    *batch, rows, depth = sizes
+    words = packed.to(torch.int64)
+    if layout == LAYOUT_4H4W:
+        words = words.transpose(-1, -2).reshape(*batch, 4 * _ceil4(rows), _ceil4(depth))
+    quads = torch.stack([(words >> (8 * byte)) & 0xFF for byte in range(4)], dim=-1)
+    signed = torch.where(quads >= 128, quads - 256, quads).to(torch.int8)
+    flat = signed.reshape(*batch, words.shape[-2], 4 * _ceil4(depth))
+    return flat[..., :rows, :depth].contiguous()

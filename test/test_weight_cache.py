@@ -1,0 +1,170 @@
+"""Packed weights are cached: whatever changes about a weight, the next call must notice."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from samples import make_sample, random_int8
+
+import q8ta_ops
+
+ROWS = pytest.mark.parametrize("rows", [1, 5])
+
+
+@ROWS
+def test_weights_edited_in_place(path, rows):
+    sample = make_sample((rows,), 40, 24, seed=1)
+    path.check(sample)
+    generator = torch.Generator().manual_seed(2)
+    edits = (
+        lambda w: w.copy_(random_int8(generator, *w.shape)),
+        lambda w: w[3].fill_(7),
+        lambda w: w.view(-1)[5:6].add_(1),
+        lambda w: w.neg_(),
+        lambda w: w.t()[0].zero_(),
+    )
+    for edit in edits:
+        before = sample.weights.clone()
+        edit(sample.weights)
+        assert not torch.equal(before, sample.weights)
+        # The sums are those of the edited weights, in a tensor of their own.
+        path.check(sample.with_weights(sample.weights))
+
+
+@ROWS
+def test_other_weights_at_the_same_address(path, rows):
+    addresses = []
+    for seed in range(40):
+        sample = make_sample((rows,), 64, 64, seed=seed)
+        addresses.append(sample.weights.data_ptr())
+        path.check(sample, "linear")
+        del sample
+    assert len(set(addresses)) < len(addresses), "the allocator never reused an address: nothing was tested"
+
+
+@ROWS
+def test_storage_replaced_under_the_same_tensor(path, rows):
+    sample = make_sample((rows,), 32, 16, seed=3)
+    path.check(sample)
+    other = random_int8(torch.Generator().manual_seed(4), 16, 32)
+    sample.weights.set_(other)
+    path.check(sample.with_weights(sample.weights))
+
+
+def test_one_weight_for_one_row_and_for_many(path):
+    sample = make_sample((7,), 36, 20, seed=5)
+    for rows in (1, 7, 1, 3, 1):
+        path.check(sample.replaced(x=sample.x[:rows]))
+
+
+@ROWS
+def test_views_of_one_storage(path, rows):
+    generator = torch.Generator().manual_seed(6)
+    size = 24
+    storage = random_int8(generator, 3 * size * size)
+    square = storage[: size * size].view(size, size)
+    views = {
+        "whole": square,
+        "transposed": square.t(),
+        "next rows": storage[size : size + size * size].view(size, size),
+        "odd offset": storage[1 : 1 + size * size].view(size, size),
+        "every second row": storage[: 2 * size * size].view(2 * size, size)[::2],
+        "fewer rows": square[:10],
+        "other shape": storage[: size * size].view(size * 2, size // 2),
+    }
+    sample = make_sample((rows,), size, size, seed=7)
+    for _ in range(2):
+        for weights in views.values():
+            columns, depth = weights.shape
+            changed = make_sample((rows,), depth, columns, seed=8).with_weights(weights)
+            path.check(changed)
+    path.check(sample)
+
+
+@ROWS
+@pytest.mark.parametrize("name", ["weight_sums", "weight_scales", "bias"])
+def test_other_vectors_with_the_same_weight(path, rows, name):
+    sample = make_sample((rows,), 28, 18, seed=9, zero_points=(11, -4))
+    path.check(sample)
+    changed = sample.replaced(**{name: getattr(sample, name).clone() * 2})
+    assert not torch.equal(changed.expected("linear_dequant"), sample.expected("linear_dequant"))
+    path.check(changed)
+    path.check(sample)
+    getattr(sample, name).mul_(3)
+    path.check(sample)
+    path.check(sample.replaced(bias=None))
+
+
+@ROWS
+def test_other_scalars_with_the_same_weight(path, rows):
+    sample = make_sample((rows,), 28, 18, seed=10)
+    for zero_point in (-128, -1, 0, 127):
+        for scale in (0.5, 1.25):
+            path.check(sample.replaced(input_zero_point=zero_point, input_scale=sample.input_scale * scale))
+            path.check(
+                sample.replaced(output_zero_point=zero_point, output_scale=sample.output_scale * scale)
+            )
+
+
+def test_one_weight_on_several_devices(target):
+    sample = make_sample((3,), 32, 16, seed=11)
+    for device in (target, "host", target):
+        with q8ta_ops.use_device(device):
+            for op in sample.ops():
+                assert torch.equal(sample.call(op), sample.expected(op))
+
+
+@ROWS
+def test_inference_tensors(path, rows):
+    with torch.inference_mode():
+        sample = make_sample((rows,), 44, 22, seed=12)
+        path.check(sample)
+        # Inference tensors have no version: the documented way after an edit is an empty cache.
+        sample.weights.neg_()
+        q8ta_ops.clear_weight_cache()
+        path.check(sample.with_weights(sample.weights))
+    path.check(sample.with_weights(sample.weights))
+
+
+def test_no_grad_and_parameters(path):
+    sample = make_sample((2,), 16, 8, seed=13)
+    weights = torch.nn.Parameter(sample.weights, requires_grad=False)
+    with torch.no_grad():
+        path.check(sample.replaced(weights=weights))
+        weights.neg_()
+        path.check(sample.with_weights(weights))
+
+
+def test_clear_weight_cache_frees_and_keeps_working(path):
+    q8ta_ops.clear_weight_cache()
+    assert q8ta_ops.weight_cache_size() == 0
+    sample = make_sample((4,), 64, 32, seed=14)
+    path.check(sample)
+    if path.id != "host":
+        assert q8ta_ops.weight_cache_size() >= 64 * 32
+    q8ta_ops.clear_weight_cache()
+    assert q8ta_ops.weight_cache_size() == 0
+    path.check(sample)
+
+
+def test_dead_weights_leave_the_cache(path):
+    q8ta_ops.clear_weight_cache()
+    for seed in range(60):
+        path.check(make_sample((2,), 96, 64, seed=seed, bias=False), "linear")
+    one_weight = 96 * 64 + 4 * (64 + 64)
+    assert q8ta_ops.weight_cache_size() <= 8 * one_weight
+
+
+def test_one_weight_for_every_kernel_family():
+    """Kernel families may order a packed weight differently: one's packing must not reach the other."""
+    device = os.environ["Q8TA_DEVICE"]
+    sample = make_sample((6,), 70, 45, seed=15)
+    families = (("coopmat",), ("int_dot", "coopmat"), ("subgroup", "coopmat"), ("int_dot", "subgroup"), ())
+    for disable in families * 2:
+        with q8ta_ops.use_device(device, disable=disable if device != "host" else ()):
+            for rows in (1, 6):
+                changed = sample.replaced(x=sample.x[:rows])
+                for op in changed.ops():
+                    assert torch.equal(changed.call(op), changed.expected(op)), (disable, rows, op)
