@@ -150,8 +150,8 @@ def _no_backward(ctx, grad: Tensor) -> Tensor:
     )
 
 
-# Its result is float32, so a bias or weight_scales that require a gradient would make torch look for one. The other
-# ops return int8, which never requires a gradient.
+# Its result is float32, so a bias or weight_scales that require a gradient would make torch look for one. The
+# other ops return int8, which never requires a gradient.
 torch.library.register_autograd("q8ta::linear_dequant", _no_backward)
 
 

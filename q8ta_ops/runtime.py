@@ -135,7 +135,8 @@ def profile() -> Iterator[Profile]:
 def clear_weight_cache() -> None:
     """Drops all packed weights; the next call of each op packs again.
 
-    Needed only after edits that torch does not count: through ``.data``, through NumPy, or of inference tensors.
+    Needed only after edits that torch does not count: through ``.data``, through NumPy, or of inference
+    tensors.
     """
     _C.clear_weight_cache()
 
@@ -145,13 +146,15 @@ def weight_cache_size() -> int:
     return _C.weight_cache_bytes()
 
 
-# Weights are cached by the address of their storage, which is sound only while the storage lives. torch's stable ABI
-# has no weak pointers, but a storage keeps its Python object for as long as it lives, and that can be watched.
+# Weights are cached by the address of their storage, which is sound only while the storage lives. torch's stable
+# ABI has no weak pointers, but a storage keeps its Python object for as long as it lives, and that can be
+# watched.
 _watched: dict[int, weakref.ref] = {}
 
 
 def _watch_storage(stolen_tensor_handle: object) -> None:
-    tensor = torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(stolen_tensor_handle)
+    # The singular of this function copies instead of stealing, and so leaks the handle.
+    (tensor,) = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs([stolen_tensor_handle])
     storage = tensor.untyped_storage()
     key = storage._cdata
     if key in _watched:

@@ -8,15 +8,15 @@ import os
 os.environ.setdefault("Q8TA_DEVICE", "llvmpipe")
 os.environ.setdefault("Q8TA_VALIDATION", "1")
 
-from collections.abc import Iterator  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from samples import LinearSample  # noqa: E402
+import pytest
+import torch
+from samples import LinearSample
 
-import q8ta_ops  # noqa: E402
-from q8ta_ops import _C  # noqa: E402
+import q8ta_ops
+from q8ta_ops import _C
 
 # Devices known to have subgroup arithmetic and the integer dot product: a path missing there is a defect.
 COMPLETE_DEVICES = ("llvmpipe", "NVIDIA")

@@ -14,19 +14,14 @@ pytest.importorskip("sklearn")
 
 import q8ta_ops  # noqa: E402
 from q8ta_ops import demo  # noqa: E402
-
-
-def vulkan_device() -> object:
-    devices = q8ta_ops.devices()
-    if not devices:
-        pytest.skip("no Vulkan device here")
-    return devices[0]
+from q8ta_ops.__main__ import main as command_line  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def output() -> str:
     """What the command prints without Q8TA_DEVICE: on a GPU if there is one, else on a software device."""
-    vulkan_device()
+    if demo.choose_device() is None:
+        pytest.skip("no Vulkan device here")
     environment = {key: value for key, value in os.environ.items() if key != "Q8TA_DEVICE"}
     command = [sys.executable, "-m", "q8ta_ops", "demo"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
@@ -71,8 +66,7 @@ def test_a_wrong_bit_fails_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, rows: int
 ) -> None:
     """One bit in one result of one layer, on Vulkan only, in the batches and in the single rows."""
-    device = demo.choose_device()
-    if device is None:
+    if demo.choose_device() is None:
         pytest.skip("no Vulkan device here")
     runs, original = [], demo.run
 
@@ -91,8 +85,7 @@ def test_a_wrong_bit_fails_it(
 
 
 def test_a_layer_on_the_host_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    device = demo.choose_device()
-    if device is None:
+    if demo.choose_device() is None:
         pytest.skip("no Vulkan device here")
     original = q8ta_ops.use_device
     monkeypatch.setattr(q8ta_ops, "use_device", lambda name: original("host"))
@@ -118,8 +111,9 @@ def test_a_device_that_does_not_exist_is_said_plainly() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2), (["nonsense"], 2)])
-def test_command_line(arguments: list[str], code: int) -> None:
-    command = [sys.executable, "-m", "q8ta_ops", *arguments]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert run.returncode == code
-    assert "demo" in run.stdout + run.stderr and "info" in run.stdout + run.stderr
+def test_command_line(capsys: pytest.CaptureFixture, arguments: list[str], code: int) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command_line(arguments)
+    printed = capsys.readouterr()
+    assert stopped.value.code == code
+    assert "demo" in printed.out + printed.err and "info" in printed.out + printed.err

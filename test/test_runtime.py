@@ -142,7 +142,7 @@ def test_eight_threads_at_once(target):
                     failures.append(f"thread {thread}, turn {turn}: the shared weight's result differs")
                 if turn == 6 and thread == 0:
                     q8ta_ops.clear_weight_cache()
-        except Exception as error:  # noqa: BLE001  (a thread's exception would vanish otherwise)
+        except Exception as error:  # a thread's exception would vanish otherwise
             failures.append(f"thread {thread}: {error!r}")
 
     threads = [threading.Thread(target=work, args=(thread,), daemon=True) for thread in range(8)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 import torch
@@ -41,6 +42,47 @@ def test_other_weights_at_the_same_address(path, rows):
         addresses.append(sample.weights.data_ptr())
         path.check(sample, "linear")
         del sample
+    assert len(set(addresses)) < len(addresses), "the allocator never reused an address: nothing was tested"
+
+
+def test_other_weights_at_the_same_address_in_threads(target):
+    """Threads free and allocate weights of one size at once: an address changes hands at any moment."""
+    samples = [make_sample((2,), 64, 64, seed=seed) for seed in range(16)]
+    expected = [sample.expected("linear") for sample in samples]
+    failures: list[str] = []
+
+    def work(thread: int) -> None:
+        try:
+            for turn in range(60):
+                index = (7 * thread + turn) % len(samples)
+                fresh = samples[index].replaced(weights=samples[index].weights.clone())
+                if not torch.equal(fresh.call("linear"), expected[index]):
+                    failures.append(f"thread {thread}, turn {turn}")
+        except Exception as error:  # a thread's exception would vanish otherwise
+            failures.append(f"thread {thread}: {error!r}")
+
+    threads = [threading.Thread(target=work, args=(thread,), daemon=True) for thread in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
+    assert failures == []
+
+
+@ROWS
+def test_storage_emptied_and_filled_again(path, rows):
+    """As FSDP does: the storage object lives on while its memory goes and other weights take the address."""
+    emptied = []
+    addresses = []
+    for seed in range(12):
+        sample = make_sample((rows,), 64, 64, seed=seed)
+        addresses.append(sample.weights.data_ptr())
+        path.check(sample, "linear")
+        if seed % 2:
+            weights = sample.weights
+            weights.untyped_storage().resize_(0)
+            emptied.append(weights)
     assert len(set(addresses)) < len(addresses), "the allocator never reused an address: nothing was tested"
 
 

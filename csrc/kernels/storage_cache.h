@@ -15,7 +15,17 @@ namespace q8ta::kernels {
 struct CachedSource {
   const void* data;
   int64_t version;  ///< of the tensor; an in-place edit raises it
+  uint64_t sample;  ///< sample_bytes of the memory
+
+  bool same_content(const CachedSource& other) const {
+    return version == other.version && sample == other.sample;
+  }
 };
+
+/// A hash of a few words of the memory. It costs less than a microsecond and tells most contents apart that
+/// reached the same address without raising a version: memory that a resized storage left to another tensor,
+/// edits of inference tensors, edits through NumPy.
+uint64_t sample_bytes(const void* data, size_t bytes);
 
 /// Values made from tensors (packed weights, channel parameters), kept until an in-place edit is seen, until
 /// forget() says that a tensor's memory is gone, or until clear(). Thread-safe; a value in use outlives its
@@ -30,14 +40,14 @@ class StorageCache {
   std::shared_ptr<const Value> find(const Shape& shape, const std::vector<CachedSource>& sources) {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(key(shape, sources));
-    if (found == entries_.end() || found->second.versions != versions(sources)) return nullptr;
+    if (found == entries_.end() || !up_to_date(found->second.sources, sources)) return nullptr;
     return found->second.value;
   }
 
   /// `keep_alive` is held as long as the entry: the tensors themselves where nobody would call forget().
   void insert(const Shape& shape, const std::vector<CachedSource>& sources,
               std::shared_ptr<const Value> value, std::vector<std::shared_ptr<void>> keep_alive) {
-    Entry entry{std::move(value), versions(sources), data_pointers(sources), std::move(keep_alive)};
+    Entry entry{std::move(value), sources, std::move(keep_alive)};
     const std::lock_guard lock(mutex_);
     std::swap(entries_[key(shape, sources)], entry);  // an outdated value is destroyed after the lock's scope
   }
@@ -45,13 +55,13 @@ class StorageCache {
   /// Drops what was made from memory in [begin, begin + bytes).
   void forget(const void* begin, size_t bytes) {
     const auto first = reinterpret_cast<std::uintptr_t>(begin);
-    const auto inside = [first, bytes](const void* data) {
-      const auto address = reinterpret_cast<std::uintptr_t>(data);
+    const auto inside = [first, bytes](const CachedSource& source) {
+      const auto address = reinterpret_cast<std::uintptr_t>(source.data);
       return address >= first && address - first < bytes;
     };
     const std::lock_guard lock(mutex_);
     std::erase_if(entries_, [&inside](const auto& item) {
-      const std::vector<const void*>& sources = item.second.sources;
+      const std::vector<CachedSource>& sources = item.second.sources;
       return std::any_of(sources.begin(), sources.end(), inside);
     });
   }
@@ -72,26 +82,20 @@ class StorageCache {
  private:
   struct Entry {
     std::shared_ptr<const Value> value;
-    std::vector<int64_t> versions;
-    std::vector<const void*> sources;
+    std::vector<CachedSource> sources;
     std::vector<std::shared_ptr<void>> keep_alive;
   };
   using Key = std::pair<Shape, std::vector<const void*>>;
 
-  static std::vector<const void*> data_pointers(const std::vector<CachedSource>& sources) {
-    std::vector<const void*> pointers;
-    for (const CachedSource& source : sources) pointers.push_back(source.data);
-    return pointers;
-  }
-
-  static std::vector<int64_t> versions(const std::vector<CachedSource>& sources) {
-    std::vector<int64_t> values;
-    for (const CachedSource& source : sources) values.push_back(source.version);
-    return values;
-  }
-
   static Key key(const Shape& shape, const std::vector<CachedSource>& sources) {
-    return {shape, data_pointers(sources)};
+    Key key{shape, {}};
+    for (const CachedSource& source : sources) key.second.push_back(source.data);
+    return key;
+  }
+
+  static bool up_to_date(const std::vector<CachedSource>& cached, const std::vector<CachedSource>& now) {
+    return std::equal(cached.begin(), cached.end(), now.begin(), now.end(),
+                      [](const CachedSource& a, const CachedSource& b) { return a.same_content(b); });
   }
 
   std::mutex mutex_;

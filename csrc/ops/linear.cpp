@@ -37,7 +37,13 @@ std::vector<std::shared_ptr<void>> watch(std::initializer_list<const Tensor*> te
   return keep_alive;
 }
 
-CachedSource source_of(const Tensor& tensor) { return {tensor.const_data_ptr(), version_of(tensor)}; }
+CachedSource source_of(const Tensor& tensor) {
+  int64_t last_element = 0;
+  for (int64_t i = 0; i < tensor.dim(); ++i) last_element += (tensor.size(i) - 1) * tensor.stride(i);
+  const auto bytes = static_cast<size_t>(last_element + 1) * tensor.element_size();
+  const void* data = tensor.const_data_ptr();
+  return {data, version_of(tensor), kernels::sample_bytes(data, bytes)};
+}
 
 std::shared_ptr<const DeviceWeights> device_weights(vulkan::Device& device, kernels::PackOrder order,
                                                     const Tensor& weights) {

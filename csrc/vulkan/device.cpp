@@ -11,7 +11,7 @@ namespace q8ta::vulkan {
 
 Device::Device(const Instance& instance, const DeviceInfo& info)
     : info_(info),
-      validating_(instance.validating()),
+      validation_(instance.validation()),
       // Block offsets inside packed layouts are multiples of 16 bytes; a device that asks for less gains
       // nothing.
       binding_alignment_(std::max<VkDeviceSize>(info.limits.minStorageBufferOffsetAlignment, 16)) {

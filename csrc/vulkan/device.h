@@ -7,6 +7,7 @@
 
 #include "vulkan/device_info.h"
 #include "vulkan/pipeline.h"
+#include "vulkan/validation.h"
 #include "vulkan/vma.h"
 
 namespace q8ta::vulkan {
@@ -32,7 +33,8 @@ class Device {
   VmaAllocator allocator() const { return allocator_; }
   PipelineCache& pipelines() { return *pipelines_; }
   StreamPool& streams() { return *streams_; }
-  bool validating() const { return validating_; }
+  ValidationMode validation() const { return validation_; }
+  bool validating() const { return validation_ != ValidationMode::off; }
 
   /// Offsets of storage buffer bindings are multiples of this.
   VkDeviceSize binding_alignment() const { return binding_alignment_; }
@@ -50,7 +52,7 @@ class Device {
   void destroy();
 
   DeviceInfo info_;
-  bool validating_ = false;
+  ValidationMode validation_ = ValidationMode::off;
   VkDeviceSize binding_alignment_ = 0;
   VkDevice device_ = VK_NULL_HANDLE;
   VolkDeviceTable api_{};

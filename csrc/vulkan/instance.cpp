@@ -44,7 +44,7 @@ bool has_validation_layer() {
 
 }  // namespace
 
-Instance::Instance(ValidationMode validation) {
+Instance::Instance(ValidationMode validation) : validation_(validation) {
   load_loader();
   if (volkGetInstanceVersion() < kMinimumApiVersion) {
     throw Unavailable("the Vulkan loader is older than Vulkan 1.2");

@@ -19,10 +19,11 @@ class Instance {
   Instance& operator=(const Instance&) = delete;
 
   VkInstance handle() const { return instance_; }
-  bool validating() const { return messenger_ != VK_NULL_HANDLE; }
+  ValidationMode validation() const { return validation_; }
   std::vector<VkPhysicalDevice> physical_devices() const;
 
  private:
+  ValidationMode validation_;
   VkInstance instance_ = VK_NULL_HANDLE;
   VkDebugUtilsMessengerEXT messenger_ = VK_NULL_HANDLE;
 };

@@ -124,8 +124,12 @@ Selection resolve(const DeviceRequest& request, const std::string& asked_by) {
   } else if (lower(request.device) == "host") {
     selection.reason = asked_by + " asks for the host";
   } else {
-    Context& context = Context::get();
-    selection.device = &context.device(find_device(context.devices(), request.device).index);
+    try {
+      Context& context = Context::get();
+      selection.device = &context.device(find_device(context.devices(), request.device).index);
+    } catch (const Error& error) {
+      throw Error(asked_by + " asks for '" + request.device + "', but " + error.what());
+    }
     selection.reason = asked_by + " asks for '" + request.device + "'";
   }
   selection.disabled = disabled;
