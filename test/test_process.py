@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -272,3 +273,27 @@ def test_import_opens_no_device():
         """
     )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="ISA levels of oneDNN on x86")
+@pytest.mark.parametrize("level", ["SSE41", "AVX2", "AVX512_CORE"])
+def test_host_kernel_on_processors_without_vnni(level):
+    """torch._int_mm saturates there, so the host kernel must notice and compute otherwise."""
+    done = script(
+        """
+        import torch
+        import q8ta_ops
+        from samples import make_sample
+
+        with q8ta_ops.use_device("host"):
+            for M, K, N in [(1, 64, 32), (4, 64, 32), (3, 257, 1), (33, 512, 65), (1, 65793, 3)]:
+                sample = make_sample((M,), K, N, seed=M)
+                extreme = sample.replaced(x=torch.full_like(sample.x, 127))
+                for op in sample.ops():
+                    assert torch.equal(sample.call(op), sample.expected(op)), (op, M, K, N)
+                    assert torch.equal(extreme.call(op), extreme.expected(op)), (op, M, K, N)
+        print("exact")
+        """,
+        ONEDNN_MAX_CPU_ISA=level,
+    )
+    assert done.stdout == "exact\n", done.stdout + done.stderr

@@ -7,6 +7,7 @@
 #include "kernels/linear.h"
 #include "kernels/weight_cache.h"
 #include "ops/checks.h"
+#include "ops/int_matmul.h"
 #include "vulkan/profiler.h"
 #include "vulkan/selection.h"
 
@@ -119,16 +120,16 @@ void run_on_host(const LinearArguments& arguments, const CheckedLinear& checked,
   const ChannelTensors tensors(arguments);
   const kernels::HostChannels channels = tensors.pointers();
   check_weight_scales(arguments.op, channels.weight_scales, N);
-  const Tensor accumulators = int_mm(torch::stable::view(x, {checked.M, checked.problem.K}),
-                                     torch::stable::transpose(arguments.weights, 0, 1));
-  const auto* sums = static_cast<const int32_t*>(accumulators.const_data_ptr());
+  const IntProduct product =
+      int_matmul(torch::stable::view(x, {checked.M, checked.problem.K}), arguments.weights);
+  const auto* sums = static_cast<const int32_t*>(product.accumulators.const_data_ptr());
   void* out = y.mutable_data_ptr();
   torch::stable::parallel_for(0, checked.M * N, kHostGrain, [&](int64_t begin, int64_t end) {
     kernels::host_epilogue(checked.problem, channels, sums, begin, end, out);
   });
   auto& profiler = vulkan::Profiler::instance();
   if (profiler.enabled()) {
-    profiler.add({{arguments.op, "host/int_mm", static_cast<uint32_t>(checked.M), checked.problem.K,
+    profiler.add({{arguments.op, product.kernel, static_cast<uint32_t>(checked.M), checked.problem.K,
                    checked.problem.N},
                   0,
                   std::nullopt});
