@@ -1,4 +1,5 @@
-// Compiled with -ffp-contract=off: a fused multiply-add would round differently from the GPU and the reference.
+// Compiled with -ffp-contract=off: a fused multiply-add would round differently from the GPU and the
+// reference.
 #include "kernels/host_epilogue.h"
 
 #include <algorithm>
@@ -6,8 +7,8 @@
 namespace q8ta::kernels {
 namespace {
 
-// Loops are over plain restricted arrays and scalars of their own, so that compilers vectorize them: an int8 store
-// may alias anything else.
+// Loops are over plain restricted arrays and scalars of their own, so that compilers vectorize them: an int8
+// store may alias anything else.
 
 /// y of `count` adjacent output channels of one row.
 void dequantize(const LinearProblem& problem, const int32_t* __restrict accumulators,

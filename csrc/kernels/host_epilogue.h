@@ -6,13 +6,6 @@
 
 namespace q8ta::kernels {
 
-/// Parameters of the output channels in host memory; `bias` may be null.
-struct HostChannels {
-  const int32_t* weight_sums;
-  const float* weight_scales;
-  const float* bias;
-};
-
 /// The epilogue of shaders/include/linear.glsl on the host, for elements begin .. end - 1 of the row-major
 /// [M, N] accumulators. `y` is int8 or, if problem.float_output, float32.
 void host_epilogue(const LinearProblem& problem, const HostChannels& channels, const int32_t* accumulators,

@@ -100,7 +100,8 @@ void record_gemm(vulkan::Stream& stream, const KernelFamily& family, const Linea
 PackOrder weight_order(int64_t M) { return M == 1 ? PackOrder::gemv_weights : PackOrder::gemm_weights; }
 
 void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProblem problem, int64_t M,
-                const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels, void* y) {
+                const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels, void* y,
+                const std::function<void()>& while_running) {
   const int64_t rows = chunk_rows(problem, M);
   const int64_t y_row_bytes = problem.N * element_bytes(problem);
   // Two streams: while the GPU works on one chunk of rows, the host copies the next one in.
@@ -119,6 +120,7 @@ void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProble
     record(**stream, family, problem, x + first * problem.K, weights, channels,
            static_cast<std::byte*>(y) + first * y_row_bytes);
     (*stream)->submit();
+    if (chunk == 0 && while_running) while_running();
   }
   for (int64_t i = 0; i < 2; ++i) {  // in order of submission, so that a profile lists the chunks in order
     std::optional<vulkan::StreamPool::Lease>& stream = streams[(chunk + i) % 2];

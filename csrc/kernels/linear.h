@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "kernels/kernel_family.h"
 #include "kernels/linear_types.h"
@@ -14,8 +15,10 @@ PackOrder weight_order(int64_t M);
 
 /// Linear between host memories: x [M, K] int8 and y [M, N] (int8, or float32 if problem.float_output) are
 /// row-major. Splits the work so that bindings, staging memory and the time of one submission stay bounded,
-/// and overlaps copies with the GPU. Returns when y is written. problem.M is ignored.
+/// and overlaps copies with the GPU. Calls `while_running` (if any) once when the GPU has work. Returns when
+/// y is written. problem.M is ignored.
 void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProblem problem, int64_t M,
-                const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels, void* y);
+                const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels, void* y,
+                const std::function<void()>& while_running = {});
 
 }  // namespace q8ta::kernels

@@ -20,6 +20,13 @@ struct LinearProblem {
   bool float_output = false;  ///< linear_dequant: y after the activation, not quantized
 };
 
+/// Parameters of the output channels in host memory; `bias` may be null.
+struct HostChannels {
+  const int32_t* weight_sums;
+  const float* weight_scales;
+  const float* bias;
+};
+
 /// What the shaders read as push constants (shaders/include/linear.glsl).
 struct LinearPushConstants {
   uint32_t M, N, K_blocks;

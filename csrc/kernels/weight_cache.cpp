@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <utility>
 
 namespace q8ta::kernels {
 namespace {
@@ -29,6 +30,39 @@ WeightCache& WeightCache::instance() {
   // Never destroyed: its buffers belong to devices that live as long as the process (vulkan::Context).
   static WeightCache& cache = *std::make_unique<WeightCache>().release();
   return cache;
+}
+
+std::optional<CachedWeights> WeightCache::find(const WeightKey& key) {
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(key);
+  if (found == entries_.end()) return std::nullopt;
+  return found->second;
+}
+
+void WeightCache::store(const WeightKey& key, CachedWeights weights) {
+  const std::lock_guard lock(mutex_);
+  std::swap(entries_[key], weights);  // the old ones are destroyed when the lock is gone
+}
+
+void WeightCache::forget(const void* begin, size_t bytes) {
+  const auto first = reinterpret_cast<std::uintptr_t>(begin);
+  const std::lock_guard lock(mutex_);
+  std::erase_if(entries_, [first, bytes](const auto& entry) {
+    const auto address = reinterpret_cast<std::uintptr_t>(entry.first.data);
+    return address >= first && address - first < bytes;
+  });
+}
+
+void WeightCache::clear() {
+  const std::lock_guard lock(mutex_);
+  entries_.clear();
+}
+
+size_t WeightCache::bytes() {
+  const std::lock_guard lock(mutex_);
+  size_t total = 0;
+  for (const auto& [key, entry] : entries_) total += entry.weights->bytes() + entry.channels->bytes();
+  return total;
 }
 
 void set_storage_watcher(StorageWatcher new_watcher) { watcher.store(new_watcher); }

@@ -1,31 +1,77 @@
 #pragma once
 
-#include "kernels/storage_cache.h"
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+
 #include "kernels/weights.h"
 
 namespace q8ta::kernels {
 
-/// The process's packed weights and channel parameters.
-struct WeightCache {
-  StorageCache<DeviceWeights> weights;
-  StorageCache<DeviceChannels> channels;
+/// Where weights lie and how; all that a lookup compares. Whether they have changed since is a question of
+/// their ContentMark, which may be asked later.
+struct WeightKey {
+  const vulkan::Device* device;
+  PackOrder order;
+  const void* data;
+  int64_t N, K, row_stride, column_stride;
 
-  static WeightCache& instance();
-
-  void forget(const void* begin, size_t bytes) {
-    weights.forget(begin, bytes);
-    channels.forget(begin, bytes);
-  }
-  void clear() {
-    weights.clear();
-    channels.clear();
-  }
-  size_t bytes() { return weights.bytes() + channels.bytes(); }
+  bool operator==(const WeightKey&) const = default;
 };
 
-/// Called with a new owning AtenTensorHandle, once for every tensor that a value is cached for. True if the
-/// callee will call WeightCache::forget when the tensor's storage dies; the cache then does not keep the
-/// tensor alive.
+/// Tells apart what has lain at one address.
+struct ContentMark {
+  int64_t version;  ///< of the tensor; an in-place edit raises it
+  uint64_t sample;  ///< sample_bytes of the memory
+
+  bool operator==(const ContentMark&) const = default;
+};
+
+/// A hash of a few words of the memory. It costs less than a microsecond and tells most contents apart that
+/// reached the same address without raising a version: memory that a resized storage left to another tensor,
+/// edits of inference tensors, edits through NumPy.
+uint64_t sample_bytes(const void* data, size_t bytes);
+
+/// Weights on a device and the channel parameters that they were last used with.
+struct CachedWeights {
+  std::shared_ptr<const DeviceWeights> weights;
+  std::shared_ptr<const DeviceChannels> channels;
+  ContentMark content;
+  std::shared_ptr<void> keep_alive;  ///< the tensor, where nobody would call forget()
+};
+
+/// The process's packed weights, kept until they are replaced, until forget() says that their memory is gone,
+/// or until clear(). Thread-safe; weights in use outlive their entry.
+class WeightCache {
+ public:
+  static WeightCache& instance();
+
+  std::optional<CachedWeights> find(const WeightKey& key);
+  void store(const WeightKey& key, CachedWeights weights);
+
+  /// Drops what was made from memory in [begin, begin + bytes).
+  void forget(const void* begin, size_t bytes);
+  void clear();
+
+  /// Bytes on the devices.
+  size_t bytes();
+
+ private:
+  struct Hash {
+    size_t operator()(const WeightKey& key) const {
+      return std::hash<const void*>()(key.data) ^ static_cast<size_t>(key.order);
+    }
+  };
+
+  std::mutex mutex_;
+  std::unordered_map<WeightKey, CachedWeights, Hash> entries_;
+};
+
+/// Called with a new owning AtenTensorHandle for each tensor that is cached. True if the callee will call
+/// WeightCache::forget when the tensor's storage dies; else the cache keeps the tensor alive.
 using StorageWatcher = bool (*)(void* tensor_handle);
 void set_storage_watcher(StorageWatcher watcher);
 StorageWatcher storage_watcher();

@@ -47,15 +47,25 @@ vulkan::BufferRange DeviceWeights::rows(int64_t first, int64_t count) const {
                                   static_cast<VkDeviceSize>((end - first) * row_bytes_));
 }
 
-DeviceChannels::DeviceChannels(vulkan::Device& device, const int32_t* weight_sums, const float* weight_scales,
-                               const float* bias, int64_t N)
-    : buffer_(device, vulkan::MemoryUse::upload, static_cast<VkDeviceSize>(N) * sizeof(Channel)) {
+DeviceChannels::DeviceChannels(vulkan::Device& device, const HostChannels& channels, int64_t N)
+    : weight_sums_(channels.weight_sums, channels.weight_sums + N),
+      weight_scales_(channels.weight_scales, channels.weight_scales + N),
+      bias_(channels.bias, channels.bias == nullptr ? nullptr : channels.bias + N),
+      buffer_(device, vulkan::MemoryUse::upload, static_cast<VkDeviceSize>(N) * sizeof(Channel)) {
   std::byte* destination = buffer_.mapped();
   for (int64_t n = 0; n < N; ++n) {
-    const Channel channel{weight_sums[n], weight_scales[n], bias == nullptr ? 0.0F : bias[n], 0};
+    const Channel channel{weight_sums_[n], weight_scales_[n], bias_.empty() ? 0.0F : bias_[n], 0};
     std::memcpy(destination + n * sizeof(Channel), &channel, sizeof(Channel));
   }
   buffer_.flush(0, buffer_.size());
+}
+
+bool DeviceChannels::same_as(const HostChannels& channels) const {
+  const size_t bytes = weight_sums_.size() * sizeof(int32_t);
+  return bias_.empty() == (channels.bias == nullptr) &&
+         std::memcmp(weight_sums_.data(), channels.weight_sums, bytes) == 0 &&
+         std::memcmp(weight_scales_.data(), channels.weight_scales, bytes) == 0 &&
+         (bias_.empty() || std::memcmp(bias_.data(), channels.bias, bytes) == 0);
 }
 
 vulkan::BufferRange DeviceChannels::channels(int64_t first, int64_t count) const {

@@ -1,8 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <vector>
 
+#include "kernels/linear_types.h"
 #include "kernels/pack.h"
 #include "vulkan/buffer.h"
 
@@ -25,17 +26,23 @@ class DeviceWeights {
   vulkan::Buffer buffer_;
 };
 
-/// Sum, scale and bias of every output channel on a device, one ivec4 a channel.
+/// Sum, scale and bias of every output channel on a device, one ivec4 a channel, beside the values they came
+/// from.
 class DeviceChannels {
  public:
-  /// Arrays of N values; `bias` may be null.
-  DeviceChannels(vulkan::Device& device, const int32_t* weight_sums, const float* weight_scales,
-                 const float* bias, int64_t N);
+  /// Arrays of N values.
+  DeviceChannels(vulkan::Device& device, const HostChannels& channels, int64_t N);
 
   vulkan::BufferRange channels(int64_t first, int64_t count) const;
   size_t bytes() const { return buffer_.size(); }
 
+  /// True if these are the same bits (a comparison costs less than asking three tensors for their versions).
+  bool same_as(const HostChannels& channels) const;
+
  private:
+  std::vector<int32_t> weight_sums_;
+  std::vector<float> weight_scales_;
+  std::vector<float> bias_;  // empty: none
   vulkan::Buffer buffer_;
 };
 

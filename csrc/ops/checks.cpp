@@ -1,24 +1,31 @@
 #include "ops/checks.h"
 
 #include <cmath>
-#include <sstream>
+#include <cstdio>
+#include <limits>
 #include <stdexcept>
 
 namespace q8ta::ops {
 namespace {
 
-template <typename... Parts>
-[[noreturn]] void fail(const char* op, const char* argument, const Parts&... parts) {
-  std::ostringstream text;
-  text << "q8ta::" << op << ": " << argument << ": ";
-  (text << ... << parts);
-  throw std::runtime_error(text.str());
+std::string text_of(const std::string& text) { return text; }
+std::string text_of(int64_t number) { return std::to_string(number); }
+std::string text_of(double number) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", number);
+  return text;
 }
-
 std::string text_of(const std::vector<int64_t>& sizes) {
   std::string text = "[";
   for (size_t i = 0; i < sizes.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(sizes[i]);
   return text + "]";
+}
+
+template <typename... Parts>
+[[noreturn]] void fail(const char* op, const char* argument, const Parts&... parts) {
+  std::string text = std::string("q8ta::") + op + ": " + argument + ": ";
+  ((text += text_of(parts)), ...);
+  throw std::runtime_error(text);
 }
 
 std::vector<int64_t> sizes_of(const Tensor& tensor) {
@@ -29,8 +36,8 @@ std::vector<int64_t> sizes_of(const Tensor& tensor) {
 void check_tensor(const char* op, const char* argument, const Tensor& tensor, ScalarType type) {
   if (!tensor.is_cpu()) fail(op, argument, "expected a CPU tensor, as the other tensors are");
   if (tensor.scalar_type() != type) {
-    fail(op, argument, "expected ", torch::headeronly::toString(type), ", got ",
-         torch::headeronly::toString(tensor.scalar_type()));
+    fail(op, argument, "expected ", std::string(torch::headeronly::toString(type)), ", got ",
+         std::string(torch::headeronly::toString(tensor.scalar_type())));
   }
 }
 
@@ -40,7 +47,7 @@ void check_per_channel(const char* op, const char* argument, const Tensor& tenso
   const int64_t padded = kernels::ceil_div(N, 4) * 4;
   if (tensor.dim() != 1 || (tensor.numel() != N && tensor.numel() != padded)) {
     fail(op, argument, "expected shape [", N, "] (or [", padded, "], padded to a multiple of 4), got ",
-         text_of(sizes_of(tensor)));
+         sizes_of(tensor));
   }
 }
 
@@ -71,13 +78,12 @@ CheckedLinear check_linear(const LinearArguments& arguments) {
   check_tensor(op, "weights", arguments.weights, ScalarType::Char);
   if (arguments.x.dim() < 1) fail(op, "x", "expected shape [..., K], got a scalar");
   if (arguments.weights.dim() != 2) {
-    fail(op, "weights", "expected shape [N, K], got ", text_of(sizes_of(arguments.weights)));
+    fail(op, "weights", "expected shape [N, K], got ", sizes_of(arguments.weights));
   }
   const int64_t N = arguments.weights.size(0);
   const int64_t K = arguments.weights.size(1);
   if (N < 1 || K < 1) {
-    fail(op, "weights", "expected at least one row and one column, got ",
-         text_of(sizes_of(arguments.weights)));
+    fail(op, "weights", "expected at least one row and one column, got ", sizes_of(arguments.weights));
   }
   if (N > std::numeric_limits<int32_t>::max()) fail(op, "weights", "expected N below 2^31, got ", N);
   if (K > kernels::kMaxK) {
@@ -86,7 +92,7 @@ CheckedLinear check_linear(const LinearArguments& arguments) {
   }
   checked.output_sizes = sizes_of(arguments.x);
   if (checked.output_sizes.back() != K) {
-    fail(op, "x", "expected last size ", K, " (the K of weights), got ", text_of(checked.output_sizes));
+    fail(op, "x", "expected last size ", K, " (the K of weights), got ", checked.output_sizes);
   }
   checked.output_sizes.back() = N;
   checked.M = arguments.x.numel() / K;
@@ -152,21 +158,20 @@ std::vector<int64_t> packed_sizes(const std::vector<int64_t>& sizes, kernels::La
 kernels::Matrices check_pack(const Tensor& x) {
   check_tensor("pack", "x", x, ScalarType::Char);
   const std::vector<int64_t> sizes = sizes_of(x);
-  if (sizes.size() < 2) fail("pack", "x", "expected shape [..., M, K], got ", text_of(sizes));
+  if (sizes.size() < 2) fail("pack", "x", "expected shape [..., M, K], got ", sizes);
   return matrices_of(sizes);
 }
 
 kernels::Matrices check_unpack(const Tensor& packed, kernels::Layout layout,
                                const std::vector<int64_t>& sizes) {
   check_tensor("unpack", "packed", packed, ScalarType::Int);
-  if (sizes.size() < 2) fail("unpack", "sizes", "expected [..., M, K], got ", text_of(sizes));
+  if (sizes.size() < 2) fail("unpack", "sizes", "expected [..., M, K], got ", sizes);
   for (const int64_t size : sizes) {
-    if (size < 0) fail("unpack", "sizes", "expected sizes >= 0, got ", text_of(sizes));
+    if (size < 0) fail("unpack", "sizes", "expected sizes >= 0, got ", sizes);
   }
   const std::vector<int64_t> expected = packed_sizes(sizes, layout);
   if (sizes_of(packed) != expected) {
-    fail("unpack", "packed", "expected shape ", text_of(expected), " for sizes ", text_of(sizes), ", got ",
-         text_of(sizes_of(packed)));
+    fail("unpack", "packed", "expected shape ", expected, " for sizes ", sizes, ", got ", sizes_of(packed));
   }
   return matrices_of(sizes);
 }

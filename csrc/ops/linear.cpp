@@ -14,105 +14,94 @@
 namespace q8ta::ops {
 namespace {
 
-using kernels::CachedSource;
+using kernels::CachedWeights;
 using kernels::DeviceChannels;
 using kernels::DeviceWeights;
 using kernels::WeightCache;
 
 constexpr int64_t kHostGrain = 16'384;  // elements of the epilogue worth a thread
 
-/// What the cache needs so that it does not outlive the tensors it knows only by address.
-std::vector<std::shared_ptr<void>> watch(std::initializer_list<const Tensor*> tensors) {
-  std::vector<std::shared_ptr<void>> keep_alive;
-  const kernels::StorageWatcher watcher = kernels::storage_watcher();
-  for (const Tensor* tensor : tensors) {
-    if (tensor == nullptr) continue;
-    AtenTensorHandle handle = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(tensor->get(), &handle));
-    if (watcher != nullptr) {
-      if (watcher(handle)) continue;
-      STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(tensor->get(), &handle));
-    }
-    keep_alive.push_back(std::make_shared<Tensor>(handle));
-  }
-  return keep_alive;
-}
-
-CachedSource source_of(const Tensor& tensor) {
-  int64_t last_element = 0;
-  for (int64_t i = 0; i < tensor.dim(); ++i) last_element += (tensor.size(i) - 1) * tensor.stride(i);
-  const auto bytes = static_cast<size_t>(last_element + 1) * tensor.element_size();
-  const void* data = tensor.const_data_ptr();
-  return {data, version_of(tensor), kernels::sample_bytes(data, bytes)};
-}
-
-std::shared_ptr<const DeviceWeights> device_weights(vulkan::Device& device, kernels::PackOrder order,
-                                                    const Tensor& weights) {
-  const int64_t N = weights.size(0);
-  const int64_t K = weights.size(1);
-  const std::vector<int64_t> shape{reinterpret_cast<int64_t>(&device),
-                                   static_cast<int64_t>(order),
-                                   N,
-                                   K,
-                                   weights.stride(0),
-                                   weights.stride(1)};
-  const std::vector<CachedSource> sources{source_of(weights)};
-  auto& cache = WeightCache::instance().weights;
-  if (std::shared_ptr<const DeviceWeights> cached = cache.find(shape, sources)) return cached;
-  const Tensor dense = made_contiguous(weights);
-  auto packed = std::make_shared<const DeviceWeights>(
-      device, order, static_cast<const int8_t*>(dense.const_data_ptr()), N, K);
-  cache.insert(shape, sources, packed, watch({&weights}));
-  return packed;
-}
-
 /// Contiguous host copies (or the tensors themselves) of what belongs to each output channel.
-struct ChannelTensors {
-  Tensor sums, scales;
-  std::optional<Tensor> bias;
-
+class ChannelTensors {
+ public:
   explicit ChannelTensors(const LinearArguments& arguments)
-      : sums(made_contiguous(arguments.weight_sums)), scales(made_contiguous(arguments.weight_scales)) {
-    if (arguments.bias) bias = made_contiguous(*arguments.bias);
+      : sums_(made_contiguous(arguments.weight_sums)), scales_(made_contiguous(arguments.weight_scales)) {
+    if (arguments.bias) bias_ = made_contiguous(*arguments.bias);
   }
 
   kernels::HostChannels pointers() const {
-    return {static_cast<const int32_t*>(sums.const_data_ptr()),
-            static_cast<const float*>(scales.const_data_ptr()),
-            bias ? static_cast<const float*>(bias->const_data_ptr()) : nullptr};
+    return {static_cast<const int32_t*>(sums_.const_data_ptr()),
+            static_cast<const float*>(scales_.const_data_ptr()),
+            bias_ ? static_cast<const float*>(bias_->const_data_ptr()) : nullptr};
   }
+
+ private:
+  Tensor sums_, scales_;
+  std::optional<Tensor> bias_;
 };
 
-std::shared_ptr<const DeviceChannels> device_channels(vulkan::Device& device,
-                                                      const LinearArguments& arguments, int64_t N) {
-  const Tensor& sums = arguments.weight_sums;
-  const Tensor& scales = arguments.weight_scales;
-  const Tensor* bias = arguments.bias ? &*arguments.bias : nullptr;
-  const std::vector<int64_t> shape{reinterpret_cast<int64_t>(&device), N, sums.stride(0), scales.stride(0),
-                                   bias == nullptr ? 0 : bias->stride(0)};
-  std::vector<CachedSource> sources{source_of(sums), source_of(scales)};
-  if (bias != nullptr) sources.push_back(source_of(*bias));
-  auto& cache = WeightCache::instance().channels;
-  if (std::shared_ptr<const DeviceChannels> cached = cache.find(shape, sources)) return cached;
-  const ChannelTensors tensors(arguments);
-  const kernels::HostChannels host = tensors.pointers();
-  check_weight_scales(arguments.op, host.weight_scales, N);
-  auto channels =
-      std::make_shared<const DeviceChannels>(device, host.weight_sums, host.weight_scales, host.bias, N);
-  cache.insert(shape, sources, channels, watch({&sums, &scales, bias}));
-  return channels;
+/// What the cache needs so that it does not outlive a tensor that it knows only by address: null if the
+/// tensor's storage is watched, else the tensor.
+std::shared_ptr<void> watch(const Tensor& tensor) {
+  AtenTensorHandle handle = nullptr;
+  if (const kernels::StorageWatcher watcher = kernels::storage_watcher()) {
+    TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(tensor.get(), &handle));
+    if (watcher(handle)) return nullptr;
+  }
+  TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(tensor.get(), &handle));
+  return std::make_shared<Tensor>(handle);
+}
+
+kernels::ContentMark content_of(const Tensor& tensor) {
+  int64_t last_element = 0;
+  for (int64_t i = 0; i < tensor.dim(); ++i) last_element += (tensor.size(i) - 1) * tensor.stride(i);
+  const auto bytes = static_cast<size_t>(last_element + 1) * tensor.element_size();
+  return {version_of(tensor), kernels::sample_bytes(tensor.const_data_ptr(), bytes)};
 }
 
 void run_on_device(const vulkan::Selection& selection, const LinearArguments& arguments,
                    const CheckedLinear& checked, const Tensor& x, Tensor& y) {
   vulkan::Device& device = *selection.device;
-  const std::shared_ptr<const DeviceChannels> channels =
-      device_channels(device, arguments, checked.problem.N);
-  const std::shared_ptr<const DeviceWeights> weights =
-      device_weights(device, kernels::weight_order(checked.M), arguments.weights);
-  kernels::run_linear(device, kernels::choose_family(device.info(), selection.disabled), checked.problem,
-                      checked.M, static_cast<const int8_t*>(x.const_data_ptr()), *weights, *channels,
-                      y.mutable_data_ptr());
+  const Tensor& weights = arguments.weights;
+  const int64_t N = weights.size(0);
+  const int64_t K = weights.size(1);
+  const kernels::PackOrder order = kernels::weight_order(checked.M);
+  const kernels::WeightKey key{&device,          order, weights.const_data_ptr(), N, K, weights.stride(0),
+                               weights.stride(1)};
+  const ChannelTensors channel_tensors(arguments);
+  const kernels::HostChannels host_channels = channel_tensors.pointers();
+  const auto run_with = [&](const CachedWeights& on_device, const std::function<void()>& while_running) {
+    kernels::run_linear(device, kernels::choose_family(device.info(), selection.disabled), checked.problem,
+                        checked.M, static_cast<const int8_t*>(x.const_data_ptr()), *on_device.weights,
+                        *on_device.channels, y.mutable_data_ptr(), while_running);
+  };
+
+  // The GPU starts on what the cache has; whether that is still up to date is checked while it works.
+  auto& cache = WeightCache::instance();
+  std::optional<CachedWeights> cached = cache.find(key);
+  bool same_weights = false;
+  if (cached) {
+    bool same_channels = false;
+    run_with(*cached, [&] {
+      same_weights = cached->content == content_of(weights);
+      same_channels = cached->channels->same_as(host_channels);
+    });
+    if (same_weights && same_channels) return;
+  }
+
+  check_weight_scales(arguments.op, host_channels.weight_scales, N);
+  auto channels = std::make_shared<const DeviceChannels>(device, host_channels, N);
+  if (same_weights) {
+    cached->channels = std::move(channels);
+  } else {
+    const kernels::ContentMark content = content_of(weights);
+    const Tensor dense = made_contiguous(weights);
+    auto packed = std::make_shared<const DeviceWeights>(
+        device, order, static_cast<const int8_t*>(dense.const_data_ptr()), N, K);
+    cached = CachedWeights{std::move(packed), std::move(channels), content, watch(weights)};
+  }
+  cache.store(key, *cached);
+  run_with(*cached, {});
 }
 
 void run_on_host(const LinearArguments& arguments, const CheckedLinear& checked, const Tensor& x, Tensor& y) {
@@ -144,8 +133,7 @@ Tensor run(const LinearArguments& arguments, bool float_output, bool one_row = f
         std::to_string(checked.M) + "; q8ta::linear takes any number");
   }
   checked.problem.float_output = float_output;
-  Tensor y = torch::stable::new_empty(arguments.x, checked.output_sizes,
-                                      float_output ? ScalarType::Float : ScalarType::Char);
+  Tensor y = empty_cpu(checked.output_sizes, float_output ? ScalarType::Float : ScalarType::Char);
   if (checked.M == 0) return y;
   const Tensor x = made_contiguous(arguments.x);
   const std::shared_ptr<const vulkan::Selection> selection = vulkan::current_selection();

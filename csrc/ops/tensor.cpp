@@ -1,5 +1,6 @@
 #include "ops/tensor.h"
 
+#include <algorithm>
 #include <array>
 
 namespace q8ta::ops {
@@ -10,7 +11,7 @@ using torch::stable::detail::to;
 
 template <typename Result, size_t count>
 Result call(const char* op, std::array<StableIValue, count> stack) {
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "", stack.data(), TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "", stack.data(), TORCH_ABI_VERSION));
   return to<Result>(stack[0]);
 }
 
@@ -19,6 +20,21 @@ Result call(const char* op, std::array<StableIValue, count> stack) {
 int64_t version_of(const Tensor& tensor) {
   if (call<bool, 1>("aten::is_inference", {from(tensor)})) return 0;
   return call<int64_t, 1>("aten::_version", {from(tensor)});
+}
+
+Tensor empty_cpu(const std::vector<int64_t>& sizes, ScalarType type) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t i = sizes.size(); i-- > 0;) {
+    strides[i] = stride;
+    stride *= std::max<int64_t>(sizes[i], 1);
+  }
+  const auto dtype = to<int32_t>(from(type));
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
+                                                  strides.data(), dtype, aoti_torch_device_type_cpu(), 0,
+                                                  &handle));
+  return Tensor(handle);
 }
 
 Tensor made_contiguous(const Tensor& tensor) {

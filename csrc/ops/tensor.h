@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace q8ta::ops {
 
@@ -12,6 +13,9 @@ using torch::stable::Tensor;
 
 /// Counts in-place edits. 0 for inference tensors, which have no counter.
 int64_t version_of(const Tensor& tensor);
+
+/// An uninitialized contiguous CPU tensor.
+Tensor empty_cpu(const std::vector<int64_t>& sizes, ScalarType type);
 
 /// The tensor itself if it is contiguous, else a contiguous copy.
 Tensor made_contiguous(const Tensor& tensor);

@@ -15,8 +15,8 @@ constexpr VkDeviceSize kKeptBytes = VkDeviceSize{64} << 20;
 Arena::Piece Arena::allocate(VkDeviceSize bytes) {
   const VkDeviceSize size = round_up(std::max<VkDeviceSize>(bytes, 1), 4);
   const VkDeviceSize offset = round_up(used_, device_.binding_alignment());
-  // GPU-assisted validation (1.3.239) compares accesses with the size of the buffer, not of the binding: there
-  // each piece is a buffer of its own, and nothing behind a piece can be read unnoticed.
+  // GPU-assisted validation (1.3.239) compares accesses with the size of the buffer, not of the binding:
+  // there each piece is a buffer of its own, and nothing behind a piece can be read unnoticed.
   const bool exact = device_.validation() == ValidationMode::gpu_assisted;
   if (exact || blocks_.empty() || offset + size > blocks_.back()->size()) {
     const VkDeviceSize grown = blocks_.empty() ? kFirstBlock : 2 * blocks_.back()->size();
