@@ -5,12 +5,19 @@
 
 namespace q8ta::kernels {
 
-std::string KernelFamily::gemv_name() const {
-  return std::string("linear_gemv/") + (subgroup ? "subgroup" : "shared") + (int_dot ? "/int_dot" : "/plain");
+const char* KernelFamily::gemv_name(bool float_output) const {
+  static constexpr const char* kNames[2][2][2] = {
+      {{"linear_gemv/shared/plain", "linear_gemv/shared/plain/float32"},
+       {"linear_gemv/shared/int_dot", "linear_gemv/shared/int_dot/float32"}},
+      {{"linear_gemv/subgroup/plain", "linear_gemv/subgroup/plain/float32"},
+       {"linear_gemv/subgroup/int_dot", "linear_gemv/subgroup/int_dot/float32"}}};
+  return kNames[subgroup][int_dot][float_output];
 }
 
-std::string KernelFamily::gemm_name() const {
-  return std::string("linear_gemm") + (int_dot ? "/int_dot" : "/plain");
+const char* KernelFamily::gemm_name(bool float_output) const {
+  static constexpr const char* kNames[2][2] = {{"linear_gemm/plain", "linear_gemm/plain/float32"},
+                                               {"linear_gemm/int_dot", "linear_gemm/int_dot/float32"}};
+  return kNames[int_dot][float_output];
 }
 
 KernelFamily choose_family(const vulkan::DeviceInfo& info, const vulkan::DisabledFeatures& disabled) {

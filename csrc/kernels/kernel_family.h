@@ -1,7 +1,5 @@
 #pragma once
 
-#include <string>
-
 #include "vulkan/device_info.h"
 #include "vulkan/selection.h"
 
@@ -12,8 +10,9 @@ struct KernelFamily {
   bool int_dot = false;   ///< packed dot product, else plain integer arithmetic
   bool subgroup = false;  ///< GEMV reduces by subgroupAdd, else by a tree in shared memory
 
-  std::string gemv_name() const;
-  std::string gemm_name() const;
+  /// Names for profiles and `info`.
+  const char* gemv_name(bool float_output = false) const;
+  const char* gemm_name(bool float_output = false) const;
 };
 
 KernelFamily choose_family(const vulkan::DeviceInfo& info, const vulkan::DisabledFeatures& disabled);

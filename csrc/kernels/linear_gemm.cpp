@@ -40,7 +40,7 @@ void record_linear_gemm(vulkan::Stream& stream, const KernelFamily& family, cons
 
   vulkan::PipelineSpec spec;
   spec.shader = family.int_dot ? "linear_gemm.int_dot" : "linear_gemm.plain";
-  spec.constants = {tile.blocks_m, tile.blocks_n, problem.float_output ? 1U : 0U};
+  spec.set_constants({tile.blocks_m, tile.blocks_n, problem.float_output ? 1U : 0U});
   spec.bindings = 4;
   spec.push_constant_bytes = sizeof(LinearPushConstants);
 
@@ -49,8 +49,7 @@ void record_linear_gemm(vulkan::Stream& stream, const KernelFamily& family, cons
   stream.dispatch(device.pipelines().get(spec),
                   {{buffers.x}, {buffers.weights}, {buffers.channels}, {buffers.y, true}},
                   std::as_bytes(std::span(&arguments, 1)), workgroup_count(problem, tile),
-                  {problem.op, family.gemm_name() + (problem.float_output ? "/float32" : ""), problem.M,
-                   problem.K, problem.N});
+                  {problem.op, family.gemm_name(problem.float_output), problem.M, problem.K, problem.N});
 }
 
 }  // namespace q8ta::kernels

@@ -49,7 +49,7 @@ void record_linear_gemv(vulkan::Stream& stream, const KernelFamily& family, cons
   spec.shader = family.subgroup
                     ? (family.int_dot ? "linear_gemv.subgroup.int_dot" : "linear_gemv.subgroup.plain")
                     : (family.int_dot ? "linear_gemv.shared.int_dot" : "linear_gemv.shared.plain");
-  spec.constants = {shape.threads, shape.rows, shape.outputs, problem.float_output ? 1U : 0U};
+  spec.set_constants({shape.threads, shape.rows, shape.outputs, problem.float_output ? 1U : 0U});
   spec.bindings = 4;
   spec.push_constant_bytes = sizeof(LinearPushConstants);
   spec.requires_subgroup_size = family.subgroup;
@@ -60,8 +60,7 @@ void record_linear_gemv(vulkan::Stream& stream, const KernelFamily& family, cons
   stream.dispatch(device.pipelines().get(spec),
                   {{buffers.x}, {buffers.weights}, {buffers.channels}, {buffers.y, true}},
                   std::as_bytes(std::span(&arguments, 1)), workgroups,
-                  {problem.op, family.gemv_name() + (problem.float_output ? "/float32" : ""), problem.M,
-                   problem.K, problem.N});
+                  {problem.op, family.gemv_name(problem.float_output), problem.M, problem.K, problem.N});
 }
 
 }  // namespace q8ta::kernels

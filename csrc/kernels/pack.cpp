@@ -1,7 +1,6 @@
 #include "kernels/pack.h"
 
 #include <span>
-#include <string>
 
 #include "kernels/linear_gemm.h"
 #include "kernels/linear_gemv.h"
@@ -28,17 +27,21 @@ uint32_t shader_order(PackOrder order) {
   }
 }
 
-const char* order_name(PackOrder order) {
+const char* pack_name(PackOrder order) {
   switch (order) {
     case PackOrder::rows_4w:
-      return "4w";
+      return "pack/4w";
     case PackOrder::blocks_4h4w:
-      return "4h4w";
+      return "pack/4h4w";
     case PackOrder::gemv_weights:
-      return "gemv_weights";
+      return "pack/gemv_weights";
     default:
-      return "gemm_weights";
+      return "pack/gemm_weights";
   }
+}
+
+const char* unpack_name(PackOrder order) {
+  return order == PackOrder::blocks_4h4w ? "unpack/4h4w" : "unpack/4w";
 }
 
 int64_t words_per_row(const Matrices& matrices, PackOrder order) {
@@ -48,10 +51,10 @@ int64_t words_per_row(const Matrices& matrices, PackOrder order) {
 
 void record(vulkan::Stream& stream, std::string_view shader, const vulkan::BufferRange& from,
             const vulkan::BufferRange& to, const Matrices& matrices, PackOrder order, int64_t word_count,
-            uint32_t first_byte, const char* op) {
+            uint32_t first_byte, const char* op, const char* kernel) {
   vulkan::PipelineSpec spec;
   spec.shader = shader;
-  spec.constants = {shader_order(order)};
+  spec.set_constants({shader_order(order)});
   spec.bindings = 2;
   spec.push_constant_bytes = sizeof(PackPushConstants);
   const PackPushConstants arguments{static_cast<uint32_t>(matrices.rows),
@@ -60,11 +63,11 @@ void record(vulkan::Stream& stream, std::string_view shader, const vulkan::Buffe
                                     static_cast<uint32_t>(word_count),
                                     first_byte,
                                     static_cast<uint32_t>(matrices.bytes())};
-  stream.dispatch(
-      stream.device().pipelines().get(spec), {{from}, {to, true}}, std::as_bytes(std::span(&arguments, 1)),
-      static_cast<uint32_t>(ceil_div(word_count, kThreads)),
-      {op, std::string(shader) + "/" + order_name(order),
-       static_cast<uint32_t>(matrices.count * matrices.rows), static_cast<uint32_t>(matrices.columns), 0});
+  stream.dispatch(stream.device().pipelines().get(spec), {{from}, {to, true}},
+                  std::as_bytes(std::span(&arguments, 1)),
+                  static_cast<uint32_t>(ceil_div(word_count, kThreads)),
+                  {op, kernel, static_cast<uint32_t>(matrices.count * matrices.rows),
+                   static_cast<uint32_t>(matrices.columns), 0});
 }
 
 }  // namespace
@@ -85,12 +88,13 @@ int64_t packed_words(const Matrices& matrices, PackOrder order) {
 void record_pack(vulkan::Stream& stream, const vulkan::UploadedBytes& source, const Matrices& matrices,
                  PackOrder order, const vulkan::BufferRange& packed, const char* op) {
   record(stream, "pack", source.range, packed, matrices, order, packed_words(matrices, order),
-         source.first_byte, op);
+         source.first_byte, op, pack_name(order));
 }
 
 void record_unpack(vulkan::Stream& stream, const vulkan::BufferRange& packed, const Matrices& matrices,
                    PackOrder order, const vulkan::BufferRange& destination, const char* op) {
-  record(stream, "unpack", packed, destination, matrices, order, ceil_div(matrices.bytes(), 4), 0, op);
+  record(stream, "unpack", packed, destination, matrices, order, ceil_div(matrices.bytes(), 4), 0, op,
+         unpack_name(order));
 }
 
 }  // namespace q8ta::kernels

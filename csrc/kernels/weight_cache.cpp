@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "vulkan/fork.h"
+
 namespace q8ta::kernels {
 namespace {
 
@@ -45,6 +47,7 @@ void WeightCache::store(const WeightKey& key, CachedWeights weights) {
 }
 
 void WeightCache::forget(const void* begin, size_t bytes) {
+  if (vulkan::inherited_by_fork()) return;  // a thread that is not here may have held the mutex
   const auto first = reinterpret_cast<std::uintptr_t>(begin);
   const std::lock_guard lock(mutex_);
   std::erase_if(entries_, [first, bytes](const auto& entry) {
@@ -54,6 +57,7 @@ void WeightCache::forget(const void* begin, size_t bytes) {
 }
 
 void WeightCache::clear() {
+  if (vulkan::inherited_by_fork()) return;
   const std::lock_guard lock(mutex_);
   entries_.clear();
 }

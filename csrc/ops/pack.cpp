@@ -14,10 +14,10 @@ vulkan::Device* packing_device(const kernels::Matrices& matrices) {
   return device != nullptr && kernels::device_can_pack(*device, matrices) ? device : nullptr;
 }
 
-void profile_host(const char* op, const kernels::Matrices& matrices) {
+void profile_host(const char* op, const char* kernel, const kernels::Matrices& matrices) {
   auto& profiler = vulkan::Profiler::instance();
   if (!profiler.enabled()) return;
-  profiler.add({{op, std::string("host/") + op, static_cast<uint32_t>(matrices.count * matrices.rows),
+  profiler.add({{op, kernel, static_cast<uint32_t>(matrices.count * matrices.rows),
                  static_cast<uint32_t>(matrices.columns), 0},
                 0,
                 std::nullopt});
@@ -39,7 +39,7 @@ Tensor pack(const Tensor& x, int64_t layout_id) {
     kernels::run_pack(*device, matrices, layout, rows, words);
   } else {
     kernels::host_pack(matrices, layout, rows, words);
-    profile_host("pack", matrices);
+    profile_host("pack", "host/pack", matrices);
   }
   return packed;
 }
@@ -56,7 +56,7 @@ Tensor unpack(const Tensor& packed, int64_t layout_id, const std::vector<int64_t
     kernels::run_unpack(*device, matrices, layout, words, rows);
   } else {
     kernels::host_unpack(matrices, layout, words, rows);
-    profile_host("unpack", matrices);
+    profile_host("unpack", "host/unpack", matrices);
   }
   return x;
 }

@@ -1,9 +1,11 @@
 #include "vulkan/buffer.h"
 
+#include <atomic>
 #include <string>
 
 #include "vulkan/device.h"
 #include "vulkan/error.h"
+#include "vulkan/fork.h"
 
 namespace q8ta::vulkan {
 namespace {
@@ -28,9 +30,14 @@ VmaAllocationCreateInfo allocation_info(MemoryUse use) {
   return info;
 }
 
+std::atomic<uint64_t> last_id{0};
+
 }  // namespace
 
-Buffer::Buffer(Device& device, MemoryUse use, VkDeviceSize size) : device_(&device), size_(size) {
+Buffer::Buffer(Device& device) : device_(&device), id_(++last_id) {}
+
+Buffer::Buffer(Device& device, MemoryUse use, VkDeviceSize size)
+    : device_(&device), id_(++last_id), size_(size) {
   const VkBufferCreateInfo buffer_info = storage_buffer_info(size);
   const VmaAllocationCreateInfo memory_info = allocation_info(use);
   VmaAllocationInfo allocated{};
@@ -44,6 +51,8 @@ Buffer::Buffer(Device& device, MemoryUse use, VkDeviceSize size) : device_(&devi
 }
 
 Buffer::~Buffer() {
+  // A child has no business with its parent's device: NVIDIA's driver (580.159) hangs in the attempt.
+  if (inherited_by_fork()) return;
   if (allocation_ != VK_NULL_HANDLE) {
     vmaDestroyBuffer(device_->allocator(), buffer_, allocation_);
     return;
@@ -62,6 +71,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 
 void Buffer::swap(Buffer& other) noexcept {
   std::swap(device_, other.device_);
+  std::swap(id_, other.id_);
   std::swap(buffer_, other.buffer_);
   std::swap(size_, other.size_);
   std::swap(allocation_, other.allocation_);

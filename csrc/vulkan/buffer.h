@@ -14,12 +14,15 @@ class Device;
 /// Part of a buffer, in bytes; what a descriptor binds.
 struct BufferRange {
   VkBuffer buffer = VK_NULL_HANDLE;
+  uint64_t buffer_id = 0;  ///< never used twice, unlike the handle of a destroyed buffer
   VkDeviceSize offset = 0;
   VkDeviceSize size = 0;
 
   BufferRange subrange(VkDeviceSize first, VkDeviceSize bytes) const {
-    return {buffer, offset + first, bytes};
+    return {buffer, buffer_id, offset + first, bytes};
   }
+
+  bool operator==(const BufferRange&) const = default;
 };
 
 enum class MemoryUse {
@@ -42,7 +45,7 @@ class Buffer {
   static std::optional<Buffer> import_host(Device& device, void* pointer, VkDeviceSize size);
 
   VkDeviceSize size() const { return size_; }
-  BufferRange range() const { return {buffer_, 0, size_}; }
+  BufferRange range() const { return {buffer_, id_, 0, size_}; }
   std::byte* mapped() const { return mapped_; }
 
   /// For memory that is not coherent; VMA rounds to nonCoherentAtomSize and does nothing on coherent memory.
@@ -50,10 +53,11 @@ class Buffer {
   void invalidate(VkDeviceSize offset, VkDeviceSize bytes) const;
 
  private:
-  explicit Buffer(Device& device) : device_(&device) {}
+  explicit Buffer(Device& device);
   void swap(Buffer& other) noexcept;
 
   Device* device_ = nullptr;
+  uint64_t id_ = 0;
   VkBuffer buffer_ = VK_NULL_HANDLE;
   VkDeviceSize size_ = 0;
   VmaAllocation allocation_ = VK_NULL_HANDLE;  // either this ...

@@ -17,22 +17,19 @@ class Context {
   /// Throws Unavailable when there is no Vulkan, and in a forked child of a process that has one.
   static Context& get();
 
+  /// For get() alone.
+  Context();
+
   std::span<const DeviceInfo> devices() const { return devices_; }
 
   /// Opens the device on first use. Throws Error with the reason when it cannot run our kernels.
   Device& device(uint32_t index);
 
  private:
-  Context();
-
   Instance instance_;
   std::vector<DeviceInfo> devices_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Device>> opened_;
 };
-
-/// Throws Unavailable in a forked child of a process that had Vulkan open: drivers hang there (lavapipe and
-/// SwiftShader: their worker threads do not exist in the child).
-void check_not_forked();
 
 }  // namespace q8ta::vulkan

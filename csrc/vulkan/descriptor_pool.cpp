@@ -2,55 +2,41 @@
 
 #include "vulkan/device.h"
 #include "vulkan/error.h"
+#include "vulkan/recorded_batch.h"
 
 namespace q8ta::vulkan {
-namespace {
 
-constexpr uint32_t kSetsInPool = 64;
-constexpr uint32_t kDescriptorsInSet = 4;  // the most storage buffers that a kernel of ours binds
+DescriptorPool::~DescriptorPool() { device_.api().vkDestroyDescriptorPool(device_.handle(), pool_, nullptr); }
 
-}  // namespace
-
-DescriptorPool::~DescriptorPool() {
-  for (VkDescriptorPool pool : pools_) {
-    device_.api().vkDestroyDescriptorPool(device_.handle(), pool, nullptr);
+void DescriptorPool::reset(uint32_t sets) {
+  const VolkDeviceTable& api = device_.api();
+  if (sets <= capacity_) {
+    if (pool_ != VK_NULL_HANDLE) {
+      check(api.vkResetDescriptorPool(device_.handle(), pool_, 0), "vkResetDescriptorPool");
+    }
+    return;
   }
-}
-
-void DescriptorPool::add_pool() {
-  const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, kSetsInPool * kDescriptorsInSet};
+  api.vkDestroyDescriptorPool(device_.handle(), pool_, nullptr);
+  pool_ = VK_NULL_HANDLE;
+  capacity_ = 0;
+  const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                  sets * static_cast<uint32_t>(Command::kMaxBindings)};
   VkDescriptorPoolCreateInfo info{VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO};
-  info.maxSets = kSetsInPool;
+  info.maxSets = sets;
   info.poolSizeCount = 1;
   info.pPoolSizes = &size;
-  VkDescriptorPool pool = VK_NULL_HANDLE;
-  check(device_.api().vkCreateDescriptorPool(device_.handle(), &info, nullptr, &pool),
-        "vkCreateDescriptorPool");
-  pools_.push_back(pool);
+  check(api.vkCreateDescriptorPool(device_.handle(), &info, nullptr, &pool_), "vkCreateDescriptorPool");
+  capacity_ = sets;
 }
 
 VkDescriptorSet DescriptorPool::allocate(VkDescriptorSetLayout layout) {
-  if (!pools_.empty() && used_ == kSetsInPool) {
-    ++current_;
-    used_ = 0;
-  }
-  if (current_ == pools_.size()) add_pool();
   VkDescriptorSetAllocateInfo info{VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO};
-  info.descriptorPool = pools_[current_];
+  info.descriptorPool = pool_;
   info.descriptorSetCount = 1;
   info.pSetLayouts = &layout;
   VkDescriptorSet set = VK_NULL_HANDLE;
   check(device_.api().vkAllocateDescriptorSets(device_.handle(), &info, &set), "vkAllocateDescriptorSets");
-  ++used_;
   return set;
-}
-
-void DescriptorPool::reset() {
-  for (size_t i = 0; i <= current_ && i < pools_.size(); ++i) {
-    check(device_.api().vkResetDescriptorPool(device_.handle(), pools_[i], 0), "vkResetDescriptorPool");
-  }
-  current_ = 0;
-  used_ = 0;
 }
 
 }  // namespace q8ta::vulkan

@@ -2,13 +2,11 @@
 
 #include <volk.h>
 
-#include <vector>
-
 namespace q8ta::vulkan {
 
 class Device;
 
-/// Descriptor sets of storage buffers for one batch of work; grows by whole pools, all reset together.
+/// Descriptor sets of storage buffers for one batch of work, reset together.
 class DescriptorPool {
  public:
   explicit DescriptorPool(Device& device) : device_(device) {}
@@ -16,18 +14,15 @@ class DescriptorPool {
   DescriptorPool(const DescriptorPool&) = delete;
   DescriptorPool& operator=(const DescriptorPool&) = delete;
 
+  /// Takes back all sets (the GPU must be done with them) and makes room for `sets` new ones.
+  void reset(uint32_t sets);
+
   VkDescriptorSet allocate(VkDescriptorSetLayout layout);
 
-  /// Only when the GPU is done with every set.
-  void reset();
-
  private:
-  void add_pool();
-
   Device& device_;
-  std::vector<VkDescriptorPool> pools_;
-  size_t current_ = 0;
-  uint32_t used_ = 0;  // sets of the current pool
+  VkDescriptorPool pool_ = VK_NULL_HANDLE;
+  uint32_t capacity_ = 0;
 };
 
 }  // namespace q8ta::vulkan

@@ -22,14 +22,10 @@ bool HazardTracker::needs_barrier(std::span<const Binding> bindings) {
   if (conflict) since_barrier_.clear();
   for (const Binding& binding : bindings) {
     since_barrier_.push_back({binding.range, binding.written});
-    any_writes_ |= binding.written;
   }
   return conflict;
 }
 
-void HazardTracker::reset() {
-  since_barrier_.clear();
-  any_writes_ = false;
-}
+void HazardTracker::reset() { since_barrier_.clear(); }
 
 }  // namespace q8ta::vulkan

@@ -16,7 +16,6 @@ class HazardTracker {
   /// over all of the batch so far. The bindings count as touched from now on.
   bool needs_barrier(std::span<const Binding> bindings);
 
-  bool any_writes() const { return any_writes_; }
   void reset();
 
  private:
@@ -25,7 +24,6 @@ class HazardTracker {
     bool written;
   };
   std::vector<Access> since_barrier_;
-  bool any_writes_ = false;
 };
 
 }  // namespace q8ta::vulkan

@@ -1,5 +1,9 @@
 #include "vulkan/pipeline.h"
 
+#include <string>
+#include <tuple>
+#include <vector>
+
 #include "vulkan/device.h"
 #include "vulkan/error.h"
 
@@ -56,14 +60,14 @@ void Pipeline::create(VkPipelineCache cache, const PipelineSpec& spec) {
   VkShaderModule module = VK_NULL_HANDLE;
   check(api.vkCreateShaderModule(device_.handle(), &module_info, nullptr, &module), "vkCreateShaderModule");
 
-  std::vector<VkSpecializationMapEntry> entries(spec.constants.size());
+  std::vector<VkSpecializationMapEntry> entries(spec.constant_count);
   for (uint32_t i = 0; i < entries.size(); ++i) {
     entries[i] = {i, static_cast<uint32_t>(i * sizeof(uint32_t)), sizeof(uint32_t)};
   }
   VkSpecializationInfo specialization{};
   specialization.mapEntryCount = static_cast<uint32_t>(entries.size());
   specialization.pMapEntries = entries.data();
-  specialization.dataSize = spec.constants.size() * sizeof(uint32_t);
+  specialization.dataSize = spec.constant_count * sizeof(uint32_t);
   specialization.pData = spec.constants.data();
 
   VkPipelineShaderStageRequiredSubgroupSizeCreateInfo subgroup_info{

@@ -2,14 +2,14 @@
 
 #include <volk.h>
 
-#include <cstddef>
+#include <algorithm>
+#include <array>
+#include <compare>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <mutex>
-#include <string>
 #include <string_view>
-#include <tuple>
-#include <vector>
 
 #include "vulkan/shader.h"
 
@@ -20,10 +20,16 @@ class Device;
 /// What makes a pipeline: a shader and the values of its specialization constants 0, 1, 2, ...
 struct PipelineSpec {
   std::string_view shader;
-  std::vector<uint32_t> constants;
+  std::array<uint32_t, 4> constants{};
+  uint32_t constant_count = 0;
   uint32_t bindings = 0;  ///< storage buffers, bound at 0 .. bindings - 1
   uint32_t push_constant_bytes = 0;
   bool requires_subgroup_size = false;  ///< run with DeviceInfo::subgroup_size and full subgroups
+
+  void set_constants(std::initializer_list<uint32_t> values) {
+    constant_count = static_cast<uint32_t>(values.size());
+    std::copy(values.begin(), values.end(), constants.begin());
+  }
 
   auto operator<=>(const PipelineSpec&) const = default;
 };

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <vector>
 
 namespace q8ta::vulkan {
@@ -10,7 +9,7 @@ namespace q8ta::vulkan {
 /// Who a dispatch was for; only looked at while profiling.
 struct DispatchLabel {
   const char* op = "";
-  std::string kernel;
+  const char* kernel = "";
   uint32_t M = 0;
   uint32_t K = 0;
   uint32_t N = 0;

@@ -10,6 +10,7 @@
 
 #include "vulkan/context.h"
 #include "vulkan/error.h"
+#include "vulkan/fork.h"
 
 namespace q8ta::vulkan {
 namespace {

@@ -1,5 +1,6 @@
 #include "vulkan/stream.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
@@ -25,7 +26,6 @@ constexpr uint32_t kMaxProfiledDispatches = 256;
 
 Stream::Stream(Device& device)
     : device_(device),
-      descriptors_(device),
       uploads_(device, MemoryUse::upload),
       downloads_(device, MemoryUse::download),
       scratch_(device, MemoryUse::device_local) {
@@ -41,16 +41,11 @@ Stream::~Stream() { destroy(); }
 
 void Stream::create() {
   VkCommandPoolCreateInfo pool_info{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
-  pool_info.flags = VK_COMMAND_POOL_CREATE_TRANSIENT_BIT;
+  pool_info.flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT;
   pool_info.queueFamilyIndex = device_.info().queue_family;
   check(device_.api().vkCreateCommandPool(device_.handle(), &pool_info, nullptr, &command_pool_),
         "vkCreateCommandPool");
-  VkCommandBufferAllocateInfo buffer_info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
-  buffer_info.commandPool = command_pool_;
-  buffer_info.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
-  buffer_info.commandBufferCount = 1;
-  check(device_.api().vkAllocateCommandBuffers(device_.handle(), &buffer_info, &commands_),
-        "vkAllocateCommandBuffers");
+  repeated_batches_.emplace(device_, command_pool_);
   const VkFenceCreateInfo fence_info{VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
   check(device_.api().vkCreateFence(device_.handle(), &fence_info, nullptr, &fence_), "vkCreateFence");
 }
@@ -58,35 +53,21 @@ void Stream::create() {
 void Stream::destroy() {
   const VolkDeviceTable& api = device_.api();
   if (in_flight_) wait_for_fence();
+  single_batch_.reset();
+  repeated_batches_.reset();
   api.vkDestroyQueryPool(device_.handle(), timestamps_, nullptr);
   api.vkDestroyFence(device_.handle(), fence_, nullptr);
   api.vkDestroyCommandPool(device_.handle(), command_pool_, nullptr);
 }
 
 void Stream::begin() {
-  const VolkDeviceTable& api = device_.api();
   seen_messages_ = device_.validating() ? validation_message_count() : 0;
-  check(api.vkResetCommandPool(device_.handle(), command_pool_, 0), "vkResetCommandPool");
-  descriptors_.reset();
   uploads_.reset();
   downloads_.reset();
   scratch_.reset();
   hazards_.reset();
-
-  VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
-  info.flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT;
-  check(api.vkBeginCommandBuffer(commands_, &info), "vkBeginCommandBuffer");
-
+  commands_.clear();
   profiling_ = Profiler::instance().enabled();
-  if (profiling_ && device_.info().timestamp_bits > 0) {
-    if (timestamps_ == VK_NULL_HANDLE) {
-      VkQueryPoolCreateInfo pool_info{VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
-      pool_info.queryType = VK_QUERY_TYPE_TIMESTAMP;
-      pool_info.queryCount = 2 * kMaxProfiledDispatches;
-      check(api.vkCreateQueryPool(device_.handle(), &pool_info, nullptr, &timestamps_), "vkCreateQueryPool");
-    }
-    api.vkCmdResetQueryPool(commands_, timestamps_, 0, 2 * kMaxProfiledDispatches);
-  }
 }
 
 std::optional<BufferRange> Stream::import_pages(const void* data, size_t bytes) {
@@ -110,7 +91,7 @@ UploadedBytes Stream::upload(const void* data, size_t bytes, size_t readable_byt
       const VkDeviceSize aligned =
           imported->offset / device_.binding_alignment() * device_.binding_alignment();
       const auto first_byte = static_cast<uint32_t>(imported->offset - aligned);
-      return {{imported->buffer, aligned, round_up(first_byte + bytes, 4)}, first_byte};
+      return {{imported->buffer, imported->buffer_id, aligned, round_up(first_byte + bytes, 4)}, first_byte};
     }
   }
   return {stage(data, bytes, reads_behind ? readable_bytes : bytes), 0};
@@ -146,68 +127,42 @@ BufferRange Stream::download(void* destination, size_t row_bytes, size_t rows, s
 void Stream::dispatch(const Pipeline& pipeline, std::initializer_list<Binding> bindings,
                       std::span<const std::byte> push_constants, uint32_t workgroups,
                       const DispatchLabel& label) {
-  const VolkDeviceTable& api = device_.api();
-  const VkDescriptorSet set = descriptors_.allocate(pipeline.set_layout());
-  std::vector<VkDescriptorBufferInfo> buffers;
-  buffers.reserve(bindings.size());
+  Command& command = commands_.emplace_back();
+  command.pipeline = &pipeline;
   for (const Binding& binding : bindings) {
     if (binding.range.size > device_.max_binding_bytes()) {
-      throw Error("internal error: a binding of " + label.kernel + " covers " +
+      throw Error(std::string("internal error: a binding of ") + label.kernel + " covers " +
                   std::to_string(binding.range.size) + " bytes, more than maxStorageBufferRange");
     }
-    buffers.push_back({binding.range.buffer, binding.range.offset, binding.range.size});
+    command.bindings.at(command.binding_count++) = binding.range;
   }
-  VkWriteDescriptorSet write{VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET};
-  write.dstSet = set;
-  write.descriptorCount = static_cast<uint32_t>(buffers.size());  // runs on over consecutive bindings
-  write.descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
-  write.pBufferInfo = buffers.data();
-  api.vkUpdateDescriptorSets(device_.handle(), 1, &write, 0, nullptr);
-
-  if (hazards_.needs_barrier({bindings.begin(), bindings.size()})) {
-    VkMemoryBarrier barrier{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
-    barrier.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT;
-    barrier.dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
-    api.vkCmdPipelineBarrier(commands_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
-                             VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &barrier, 0, nullptr, 0, nullptr);
-  }
-
-  api.vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle());
-  api.vkCmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.layout(), 0, 1, &set, 0,
-                              nullptr);
-  api.vkCmdPushConstants(commands_, pipeline.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
-                         static_cast<uint32_t>(push_constants.size()), push_constants.data());
-
-  const uint32_t limit = device_.info().limits.maxComputeWorkGroupCount[0];
-  const uint32_t rows = (workgroups + limit - 1) / limit;
-  const uint32_t columns = (workgroups + rows - 1) / rows;
-  write_timestamp(VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT);
-  api.vkCmdDispatch(commands_, columns, rows, 1);
+  std::copy(push_constants.begin(), push_constants.end(), command.push_constants.begin());
+  command.push_constant_bytes = static_cast<uint32_t>(push_constants.size());
+  command.workgroups = workgroups;
+  command.barrier_before = hazards_.needs_barrier({bindings.begin(), bindings.size()});
   if (profiling_) profiled_.push_back({label, workgroups, std::nullopt});
-  write_timestamp(VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT);
 }
 
-void Stream::write_timestamp(VkPipelineStageFlagBits stage) {
-  if (!profiling_ || timestamps_ == VK_NULL_HANDLE || profiled_.size() > kMaxProfiledDispatches) return;
-  const bool after = stage == VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT;
-  if (!after && profiled_.size() == kMaxProfiledDispatches) return;
-  const auto dispatch = static_cast<uint32_t>(after ? profiled_.size() - 1 : profiled_.size());
-  device_.api().vkCmdWriteTimestamp(commands_, stage, timestamps_, 2 * dispatch + (after ? 1 : 0));
+VkCommandBuffer Stream::recorded() {
+  if (!profiling_ && imports_.empty()) return repeated_batches_->get(commands_);
+  if (!single_batch_) single_batch_.emplace(device_, command_pool_);
+  if (profiling_ && device_.info().timestamp_bits > 0) {
+    if (timestamps_ == VK_NULL_HANDLE) {
+      VkQueryPoolCreateInfo pool_info{VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
+      pool_info.queryType = VK_QUERY_TYPE_TIMESTAMP;
+      pool_info.queryCount = 2 * kMaxProfiledDispatches;
+      check(device_.api().vkCreateQueryPool(device_.handle(), &pool_info, nullptr, &timestamps_),
+            "vkCreateQueryPool");
+    }
+    single_batch_->record(commands_, timestamps_, kMaxProfiledDispatches);
+  } else {
+    single_batch_->record(commands_);
+  }
+  return single_batch_->handle();
 }
 
 void Stream::submit() {
-  const VolkDeviceTable& api = device_.api();
-  if (hazards_.any_writes()) {
-    // For the host, which reads downloads, and for later submissions, which read what this one packed.
-    VkMemoryBarrier barrier{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
-    barrier.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT;
-    barrier.dstAccessMask = VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
-    api.vkCmdPipelineBarrier(commands_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
-                             VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1,
-                             &barrier, 0, nullptr, 0, nullptr);
-  }
-  check(api.vkEndCommandBuffer(commands_), "vkEndCommandBuffer");
-  device_.submit(commands_, fence_);
+  device_.submit(recorded(), fence_);
   in_flight_ = true;
 }
 

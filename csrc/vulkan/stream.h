@@ -7,10 +7,9 @@
 #include <vector>
 
 #include "vulkan/arena.h"
-#include "vulkan/descriptor_pool.h"
 #include "vulkan/hazard_tracker.h"
-#include "vulkan/pipeline.h"
 #include "vulkan/profiler.h"
+#include "vulkan/recorded_batch.h"
 
 namespace q8ta::vulkan {
 
@@ -78,20 +77,21 @@ class Stream {
   void destroy();
   std::optional<BufferRange> import_pages(const void* data, size_t bytes);
   BufferRange stage(const void* data, size_t bytes, size_t readable_bytes);
-  void write_timestamp(VkPipelineStageFlagBits stage);
+  VkCommandBuffer recorded();
   void collect_timestamps();
   VkResult wait_for_fence();
 
   Device& device_;
   VkCommandPool command_pool_ = VK_NULL_HANDLE;
-  VkCommandBuffer commands_ = VK_NULL_HANDLE;
   VkFence fence_ = VK_NULL_HANDLE;
   VkQueryPool timestamps_ = VK_NULL_HANDLE;
-  DescriptorPool descriptors_;
   Arena uploads_;
   Arena downloads_;
   Arena scratch_;
   HazardTracker hazards_;
+  std::vector<Command> commands_;
+  std::optional<BatchCache> repeated_batches_;
+  std::optional<RecordedBatch> single_batch_;  // for what cannot come again: imported memory, timestamps
   std::vector<Buffer> imports_;
   std::vector<PendingDownload> pending_downloads_;
   std::vector<DispatchRecord> profiled_;  // of this batch, in order; two timestamps each

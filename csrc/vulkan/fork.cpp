@@ -1,0 +1,45 @@
+#include "vulkan/fork.h"
+
+#include <pthread.h>
+
+#include <atomic>
+
+#include "vulkan/error.h"
+
+namespace q8ta::vulkan {
+namespace {
+
+std::atomic<bool> inherited{false};
+std::mutex* held_over_forks = nullptr;
+bool (*is_open)() = nullptr;
+
+void before_fork() { held_over_forks->lock(); }
+void after_fork_in_parent() { held_over_forks->unlock(); }
+void after_fork_in_child() {
+  held_over_forks->unlock();
+  if (is_open()) inherited.store(true);
+}
+
+}  // namespace
+
+bool inherited_by_fork() { return inherited.load(std::memory_order_relaxed); }
+
+void check_not_forked() {
+  if (!inherited_by_fork()) return;
+  throw Unavailable(
+      "this process was forked from one that had already used Vulkan, and Vulkan devices do not survive a "
+      "fork: "
+      "start workers with the 'spawn' method, or use q8ta in the parent only after forking, or set "
+      "Q8TA_DEVICE=host");
+}
+
+void watch_forks(std::mutex& mutex, bool (*vulkan_is_open)()) {
+  static const int registered = [&] {
+    held_over_forks = &mutex;
+    is_open = vulkan_is_open;
+    return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  }();
+  (void)registered;
+}
+
+}  // namespace q8ta::vulkan

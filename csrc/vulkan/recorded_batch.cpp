@@ -1,0 +1,144 @@
+#include "vulkan/recorded_batch.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "vulkan/device.h"
+#include "vulkan/error.h"
+
+namespace q8ta::vulkan {
+namespace {
+
+constexpr size_t kKeptBatches = 64;
+
+uint64_t hash_of(const std::vector<Command>& commands) {
+  uint64_t hash = commands.size();
+  const auto mix = [&hash](uint64_t value) {
+    hash = (hash ^ value) * 0x9E37'79B9'7F4A'7C15U;
+    hash ^= hash >> 32;
+  };
+  for (const Command& command : commands) {
+    mix(reinterpret_cast<std::uintptr_t>(command.pipeline));
+    mix(command.workgroups);
+    for (uint32_t i = 0; i < command.binding_count; ++i) {
+      mix(command.bindings[i].buffer_id);
+      mix(command.bindings[i].offset);
+    }
+    std::array<uint64_t, Command::kMaxPushConstantBytes / sizeof(uint64_t)> words;
+    std::memcpy(words.data(), command.push_constants.data(), sizeof(words));
+    for (const uint64_t word : words) mix(word);
+  }
+  return hash;
+}
+
+void barrier(const VolkDeviceTable& api, VkCommandBuffer commands, VkPipelineStageFlags later_stages,
+             VkAccessFlags later_access) {
+  VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
+  memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT;
+  memory.dstAccessMask = later_access;
+  api.vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, later_stages, 0, 1, &memory, 0,
+                           nullptr, 0, nullptr);
+}
+
+}  // namespace
+
+RecordedBatch::RecordedBatch(Device& device, VkCommandPool pool)
+    : device_(device), pool_(pool), descriptors_(device) {
+  VkCommandBufferAllocateInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
+  info.commandPool = pool;
+  info.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
+  info.commandBufferCount = 1;
+  check(device.api().vkAllocateCommandBuffers(device.handle(), &info, &commands_buffer_),
+        "vkAllocateCommandBuffers");
+}
+
+RecordedBatch::~RecordedBatch() {
+  device_.api().vkFreeCommandBuffers(device_.handle(), pool_, 1, &commands_buffer_);
+}
+
+void RecordedBatch::record(const std::vector<Command>& commands, VkQueryPool timestamps,
+                           uint32_t timestamp_pairs) {
+  const VolkDeviceTable& api = device_.api();
+  descriptors_.reset(static_cast<uint32_t>(commands.size()));
+  const VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+  check(api.vkBeginCommandBuffer(commands_buffer_, &info), "vkBeginCommandBuffer");
+  if (timestamps != VK_NULL_HANDLE) {
+    api.vkCmdResetQueryPool(commands_buffer_, timestamps, 0, 2 * timestamp_pairs);
+  }
+  for (uint32_t i = 0; i < commands.size(); ++i) {
+    if (commands[i].barrier_before) {
+      barrier(api, commands_buffer_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+              VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
+    }
+    const bool timed = timestamps != VK_NULL_HANDLE && i < timestamp_pairs;
+    if (timed) {
+      api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT, timestamps, 2 * i);
+    }
+    record_dispatch(commands[i]);
+    if (timed) {
+      api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, timestamps, 2 * i + 1);
+    }
+  }
+  if (!commands.empty()) {
+    // For the host, which reads downloads, and for later submissions, which read what this one packed.
+    barrier(api, commands_buffer_, VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+            VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
+  }
+  check(api.vkEndCommandBuffer(commands_buffer_), "vkEndCommandBuffer");
+}
+
+void RecordedBatch::record_dispatch(const Command& command) {
+  const VolkDeviceTable& api = device_.api();
+  const Pipeline& pipeline = *command.pipeline;
+  const VkDescriptorSet set = descriptors_.allocate(pipeline.set_layout());
+  std::array<VkDescriptorBufferInfo, Command::kMaxBindings> buffers;
+  std::transform(command.bindings.begin(), command.bindings.begin() + command.binding_count, buffers.begin(),
+                 [](const BufferRange& range) {
+                   return VkDescriptorBufferInfo{range.buffer, range.offset, range.size};
+                 });
+  VkWriteDescriptorSet write{VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET};
+  write.dstSet = set;
+  write.descriptorCount = command.binding_count;  // runs on over consecutive bindings
+  write.descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
+  write.pBufferInfo = buffers.data();
+  api.vkUpdateDescriptorSets(device_.handle(), 1, &write, 0, nullptr);
+
+  api.vkCmdBindPipeline(commands_buffer_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle());
+  api.vkCmdBindDescriptorSets(commands_buffer_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.layout(), 0, 1, &set,
+                              0, nullptr);
+  api.vkCmdPushConstants(commands_buffer_, pipeline.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                         command.push_constant_bytes, command.push_constants.data());
+
+  const uint32_t limit = device_.info().limits.maxComputeWorkGroupCount[0];
+  const uint32_t rows = (command.workgroups + limit - 1) / limit;
+  const uint32_t columns = (command.workgroups + rows - 1) / rows;
+  api.vkCmdDispatch(commands_buffer_, columns, rows, 1);
+}
+
+VkCommandBuffer BatchCache::get(const std::vector<Command>& commands) {
+  const uint64_t hash = hash_of(commands);
+  ++uses_;
+  for (Entry& entry : entries_) {
+    if (entry.hash == hash && entry.commands == commands) {
+      entry.last_use = uses_;
+      return entry.batch->handle();
+    }
+  }
+  if (entries_.size() < kKeptBatches) {
+    auto batch = std::make_unique<RecordedBatch>(device_, pool_);
+    batch->record(commands);
+    entries_.push_back({hash, uses_, commands, std::move(batch)});
+    return entries_.back().batch->handle();
+  }
+  Entry& oldest = *std::min_element(entries_.begin(), entries_.end(),
+                                    [](const Entry& a, const Entry& b) { return a.last_use < b.last_use; });
+  oldest.commands.clear();  // an exception must not leave an entry that claims to hold something else
+  oldest.hash = 0;
+  oldest.batch->record(commands);
+  oldest.commands = commands;
+  oldest.hash = hash;
+  oldest.last_use = uses_;
+  return oldest.batch->handle();
+}
+
+}  // namespace q8ta::vulkan

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "vulkan/buffer.h"
+#include "vulkan/descriptor_pool.h"
+#include "vulkan/pipeline.h"
+
+namespace q8ta::vulkan {
+
+/// One dispatch as it is recorded. Plain values, so that two can be compared.
+struct Command {
+  static constexpr size_t kMaxBindings = 4;
+  static constexpr size_t kMaxPushConstantBytes = 32;
+
+  const Pipeline* pipeline = nullptr;
+  std::array<BufferRange, kMaxBindings> bindings;
+  uint32_t binding_count = 0;
+  std::array<std::byte, kMaxPushConstantBytes> push_constants{};
+  uint32_t push_constant_bytes = 0;
+  uint32_t workgroups = 0;
+  bool barrier_before = false;
+
+  bool operator==(const Command&) const = default;
+};
+
+/// A command buffer with its descriptor sets. May be submitted again once the GPU is done with it.
+class RecordedBatch {
+ public:
+  RecordedBatch(Device& device, VkCommandPool pool);
+  ~RecordedBatch();
+  RecordedBatch(const RecordedBatch&) = delete;
+  RecordedBatch& operator=(const RecordedBatch&) = delete;
+
+  /// Replaces what was recorded. With `timestamps`, query 2 i and 2 i + 1 enclose dispatch i, for the first
+  /// `timestamp_pairs` ones.
+  void record(const std::vector<Command>& commands, VkQueryPool timestamps = VK_NULL_HANDLE,
+              uint32_t timestamp_pairs = 0);
+
+  VkCommandBuffer handle() const { return commands_buffer_; }
+
+ private:
+  void record_dispatch(const Command& command);
+
+  Device& device_;
+  VkCommandPool pool_;
+  VkCommandBuffer commands_buffer_ = VK_NULL_HANDLE;
+  DescriptorPool descriptors_;
+};
+
+/// The batches that a stream submitted lately: a call that repeats one (the same layer again) is not recorded
+/// again, which takes 1.5 us of a GEMV call.
+class BatchCache {
+ public:
+  BatchCache(Device& device, VkCommandPool pool) : device_(device), pool_(pool) {}
+
+  VkCommandBuffer get(const std::vector<Command>& commands);
+
+ private:
+  struct Entry {
+    uint64_t hash;
+    uint64_t last_use;
+    std::vector<Command> commands;
+    std::unique_ptr<RecordedBatch> batch;
+  };
+
+  Device& device_;
+  VkCommandPool pool_;
+  std::vector<Entry> entries_;
+  uint64_t uses_ = 0;
+};
+
+}  // namespace q8ta::vulkan
