@@ -143,6 +143,12 @@ def _linear_dequant(
     return x.new_empty(shape, dtype=torch.float32)
 
 
+# int8 results never require a gradient: nothing to do under the autograd key, and torch's fallback there costs time.
+_autograd = torch.library.Library("q8ta", "IMPL", "Autograd")
+for _name in ("linear", "linear_gemv", "pack", "unpack"):
+    _autograd.impl(_name, torch.library.fallthrough_kernel)
+
+
 def _no_backward(ctx, grad: Tensor) -> Tensor:
     raise RuntimeError(
         "q8ta::linear_dequant has no backward: it is an inference op. Train the float model and quantize it "
@@ -150,8 +156,7 @@ def _no_backward(ctx, grad: Tensor) -> Tensor:
     )
 
 
-# Its result is float32, so a bias or weight_scales that require a gradient would make torch look for one. The
-# other ops return int8, which never requires a gradient.
+# Its result is float32, so a bias or weight_scales that require a gradient would make torch look for one.
 torch.library.register_autograd("q8ta::linear_dequant", _no_backward)
 
 

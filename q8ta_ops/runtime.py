@@ -146,8 +146,8 @@ def weight_cache_size() -> int:
     return _C.weight_cache_bytes()
 
 
-# Weights are cached by the address of their storage, which is sound only while the storage lives. The stable ABI
-# of torch has no weak pointers, but a storage keeps its Python object for as long as it lives, and that can be
+# Weights are cached by the address of their storage, which is sound only while the storage lives. The stable
+# ABI has no weak pointers, but a storage keeps its Python object for as long as it lives, and that can be
 # watched.
 _watched: dict[int, weakref.ref] = {}
 

@@ -34,34 +34,31 @@ int64_t chunk_rows(const LinearProblem& problem, int64_t M) {
   return std::min(std::max<int64_t>(rows / 4 * 4, 4), M);
 }
 
-/// Part of y: where its rows start in host memory and how they are spaced.
+/// Columns of y: where their rows start in the chunk's part of y, and how they are spaced, in bytes.
 struct Output {
-  std::byte* first;
-  size_t row_bytes, rows, stride;
+  size_t first, row_bytes, rows, stride;
 };
 
 /// Records one dispatch for each slab of columns.
 template <typename RecordSlab>
-void for_each_slab(const vulkan::Device& device, const LinearProblem& problem, std::byte* y,
-                   RecordSlab record_slab) {
+void for_each_slab(const vulkan::Device& device, const LinearProblem& problem, RecordSlab record_slab) {
   const int64_t columns = slab_columns(device, problem.K);
   const int64_t bytes = element_bytes(problem);
   for (int64_t first = 0; first < problem.N; first += columns) {
     LinearProblem slab = problem;
     slab.N = static_cast<uint32_t>(std::min<int64_t>(columns, problem.N - first));
     record_slab(first, slab,
-                Output{y + first * bytes, static_cast<size_t>(slab.N * bytes), problem.M,
+                Output{static_cast<size_t>(first * bytes), static_cast<size_t>(slab.N * bytes), problem.M,
                        static_cast<size_t>(problem.N * bytes)});
   }
 }
 
 void record_gemv(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
-                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels,
-                 std::byte* y) {
+                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels) {
   const vulkan::UploadedBytes uploaded =
       stream.upload(x, problem.K, static_cast<size_t>(ceil_div(problem.K, kGemvChunk) * kGemvChunk));
   for_each_slab(
-      stream.device(), problem, y, [&](int64_t first, const LinearProblem& slab, const Output& output) {
+      stream.device(), problem, [&](int64_t first, const LinearProblem& slab, const Output& output) {
         record_linear_gemv(stream, family, slab,
                            {uploaded.range, weights.rows(first, slab.N), channels.channels(first, slab.N),
                             stream.download(output.first, output.row_bytes, 1, output.row_bytes)});
@@ -69,8 +66,7 @@ void record_gemv(vulkan::Stream& stream, const KernelFamily& family, const Linea
 }
 
 void record_gemm(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
-                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels,
-                 std::byte* y) {
+                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels) {
   const Matrices x_matrix{1, problem.M, problem.K};
   const vulkan::BufferRange packed_x =
       stream.scratch(static_cast<VkDeviceSize>(4 * packed_words(x_matrix, PackOrder::blocks_4h4w)));
@@ -78,7 +74,7 @@ void record_gemm(vulkan::Stream& stream, const KernelFamily& family, const Linea
               PackOrder::blocks_4h4w, packed_x, problem.op);
 
   for_each_slab(
-      stream.device(), problem, y, [&](int64_t first, const LinearProblem& slab, const Output& output) {
+      stream.device(), problem, [&](int64_t first, const LinearProblem& slab, const Output& output) {
         const vulkan::BufferRange destination =
             stream.download(output.first, output.row_bytes, output.rows, output.stride);
         LinearBuffers buffers{packed_x, weights.rows(first, slab.N), channels.channels(first, slab.N),
@@ -100,10 +96,12 @@ void record_gemm(vulkan::Stream& stream, const KernelFamily& family, const Linea
 PackOrder weight_order(int64_t M) { return M == 1 ? PackOrder::gemv_weights : PackOrder::gemm_weights; }
 
 void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProblem problem, int64_t M,
-                const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels, void* y,
-                const std::function<void()>& while_running) {
+                const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels,
+                const std::function<void*()>& output) {
   const int64_t rows = chunk_rows(problem, M);
   const int64_t y_row_bytes = problem.N * element_bytes(problem);
+  // Shared memory can be written without a copy, if it is known when the work is recorded.
+  std::byte* y = device.info().unified_memory ? static_cast<std::byte*>(output()) : nullptr;
   // Two streams: while the GPU works on one chunk of rows, the host copies the next one in.
   std::array<std::optional<vulkan::StreamPool::Lease>, 2> streams;
   int64_t chunk = 0;
@@ -116,11 +114,14 @@ void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProble
     }
     problem.M = static_cast<uint32_t>(std::min(rows, M - first));
     (*stream)->begin();
+    if (y != nullptr) (*stream)->set_destination(y + first * y_row_bytes);
     const auto record = M == 1 ? record_gemv : record_gemm;
-    record(**stream, family, problem, x + first * problem.K, weights, channels,
-           static_cast<std::byte*>(y) + first * y_row_bytes);
+    record(**stream, family, problem, x + first * problem.K, weights, channels);
     (*stream)->submit();
-    if (chunk == 0 && while_running) while_running();
+    if (y == nullptr) {
+      y = static_cast<std::byte*>(output());
+      (*stream)->set_destination(y);
+    }
   }
   for (int64_t i = 0; i < 2; ++i) {  // in order of submission, so that a profile lists the chunks in order
     std::optional<vulkan::StreamPool::Lease>& stream = streams[(chunk + i) % 2];

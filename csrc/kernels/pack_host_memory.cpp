@@ -69,10 +69,10 @@ void run_pack(vulkan::Device& device, const Matrices& matrices, Layout layout, c
   for_each_piece(matrices, layout, [&](const Matrices& piece, int64_t first_byte, int64_t first_word) {
     const auto bytes = static_cast<size_t>(4 * packed_words(piece, layout));
     stream->begin();
+    stream->set_destination(words + first_word);
     const vulkan::UploadedBytes source =
         stream->upload(rows + first_byte, static_cast<size_t>(piece.bytes()));
-    record_pack(*stream, source, piece, pack_order(layout),
-                stream->download(words + first_word, bytes, 1, bytes), "pack");
+    record_pack(*stream, source, piece, pack_order(layout), stream->download(0, bytes, 1, bytes), "pack");
     stream->submit();
     stream->wait();
   });
@@ -85,9 +85,9 @@ void run_unpack(vulkan::Device& device, const Matrices& matrices, Layout layout,
     const auto bytes = static_cast<size_t>(piece.bytes());
     const auto packed_bytes = static_cast<size_t>(4 * packed_words(piece, layout));
     stream->begin();
+    stream->set_destination(rows + first_byte);
     const vulkan::BufferRange packed = stream->upload_words(words + first_word, packed_bytes);
-    record_unpack(*stream, packed, piece, pack_order(layout),
-                  stream->download(rows + first_byte, bytes, 1, bytes), "unpack");
+    record_unpack(*stream, packed, piece, pack_order(layout), stream->download(0, bytes, 1, bytes), "unpack");
     stream->submit();
     stream->wait();
   });

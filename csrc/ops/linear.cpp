@@ -52,6 +52,10 @@ std::shared_ptr<void> watch(const Tensor& tensor) {
   return std::make_shared<Tensor>(handle);
 }
 
+Tensor empty_output(const CheckedLinear& checked) {
+  return empty_cpu(checked.output_sizes, checked.problem.float_output ? ScalarType::Float : ScalarType::Char);
+}
+
 kernels::ContentMark content_of(const Tensor& tensor) {
   int64_t last_element = 0;
   for (int64_t i = 0; i < tensor.dim(); ++i) last_element += (tensor.size(i) - 1) * tensor.stride(i);
@@ -59,8 +63,8 @@ kernels::ContentMark content_of(const Tensor& tensor) {
   return {version_of(tensor), kernels::sample_bytes(tensor.const_data_ptr(), bytes)};
 }
 
-void run_on_device(const vulkan::Selection& selection, const LinearArguments& arguments,
-                   const CheckedLinear& checked, const Tensor& x, Tensor& y) {
+Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments& arguments,
+                     const CheckedLinear& checked, const Tensor& x) {
   vulkan::Device& device = *selection.device;
   const Tensor& weights = arguments.weights;
   const int64_t N = weights.size(0);
@@ -68,27 +72,31 @@ void run_on_device(const vulkan::Selection& selection, const LinearArguments& ar
   const kernels::PackOrder order = kernels::weight_order(checked.M);
   const kernels::WeightKey key{&device,          order, weights.const_data_ptr(), N, K, weights.stride(0),
                                weights.stride(1)};
-  const ChannelTensors channel_tensors(arguments);
-  const kernels::HostChannels host_channels = channel_tensors.pointers();
-  const auto run_with = [&](const CachedWeights& on_device, const std::function<void()>& while_running) {
+  const auto run_with = [&](const CachedWeights& on_device, const std::function<void*()>& output) {
     kernels::run_linear(device, kernels::choose_family(device.info(), selection.disabled), checked.problem,
                         checked.M, static_cast<const int8_t*>(x.const_data_ptr()), *on_device.weights,
-                        *on_device.channels, y.mutable_data_ptr(), while_running);
+                        *on_device.channels, output);
   };
 
-  // The GPU starts on what the cache has; whether that is still up to date is checked while it works.
+  // The GPU starts on what the cache has; whether that is still up to date is checked while it works. Only
+  // then is y needed, too.
   auto& cache = WeightCache::instance();
   std::optional<CachedWeights> cached = cache.find(key);
+  std::optional<Tensor> y;
   bool same_weights = false;
   if (cached) {
     bool same_channels = false;
     run_with(*cached, [&] {
       same_weights = cached->content == content_of(weights);
-      same_channels = cached->channels->same_as(host_channels);
+      same_channels = cached->channels->same_as(ChannelTensors(arguments).pointers());
+      y = empty_output(checked);
+      return y->mutable_data_ptr();
     });
-    if (same_weights && same_channels) return;
+    if (same_weights && same_channels) return *y;
   }
 
+  const ChannelTensors channel_tensors(arguments);
+  const kernels::HostChannels host_channels = channel_tensors.pointers();
   check_weight_scales(arguments.op, host_channels.weight_scales, N);
   auto channels = std::make_shared<const DeviceChannels>(device, host_channels, N);
   if (same_weights) {
@@ -101,10 +109,13 @@ void run_on_device(const vulkan::Selection& selection, const LinearArguments& ar
     cached = CachedWeights{std::move(packed), std::move(channels), content, watch(weights)};
   }
   cache.store(key, *cached);
-  run_with(*cached, {});
+  if (!y) y = empty_output(checked);
+  run_with(*cached, [&] { return y->mutable_data_ptr(); });
+  return *y;
 }
 
-void run_on_host(const LinearArguments& arguments, const CheckedLinear& checked, const Tensor& x, Tensor& y) {
+Tensor run_on_host(const LinearArguments& arguments, const CheckedLinear& checked, const Tensor& x) {
+  const Tensor y = empty_output(checked);
   const int64_t N = checked.problem.N;
   const ChannelTensors tensors(arguments);
   const kernels::HostChannels channels = tensors.pointers();
@@ -123,6 +134,7 @@ void run_on_host(const LinearArguments& arguments, const CheckedLinear& checked,
                   0,
                   std::nullopt});
   }
+  return y;
 }
 
 Tensor run(const LinearArguments& arguments, bool float_output, bool one_row = false) {
@@ -133,16 +145,11 @@ Tensor run(const LinearArguments& arguments, bool float_output, bool one_row = f
         std::to_string(checked.M) + "; q8ta::linear takes any number");
   }
   checked.problem.float_output = float_output;
-  Tensor y = empty_cpu(checked.output_sizes, float_output ? ScalarType::Float : ScalarType::Char);
-  if (checked.M == 0) return y;
+  if (checked.M == 0) return empty_output(checked);
   const Tensor x = made_contiguous(arguments.x);
   const std::shared_ptr<const vulkan::Selection> selection = vulkan::current_selection();
-  if (selection->device != nullptr) {
-    run_on_device(*selection, arguments, checked, x, y);
-  } else {
-    run_on_host(arguments, checked, x, y);
-  }
-  return y;
+  return selection->device != nullptr ? run_on_device(*selection, arguments, checked, x)
+                                      : run_on_host(arguments, checked, x);
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ RecordedBatch::~RecordedBatch() {
   device_.api().vkFreeCommandBuffers(device_.handle(), pool_, 1, &commands_buffer_);
 }
 
-void RecordedBatch::record(const std::vector<Command>& commands, VkQueryPool timestamps,
+void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads, VkQueryPool timestamps,
                            uint32_t timestamp_pairs) {
   const VolkDeviceTable& api = device_.api();
   descriptors_.reset(static_cast<uint32_t>(commands.size()));
@@ -79,10 +79,11 @@ void RecordedBatch::record(const std::vector<Command>& commands, VkQueryPool tim
       api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, timestamps, 2 * i + 1);
     }
   }
-  if (!commands.empty()) {
-    // For the host, which reads downloads, and for later submissions, which read what this one packed.
-    barrier(api, commands_buffer_, VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
-            VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
+  if (!commands.empty() && host_reads) {
+    barrier(api, commands_buffer_, VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
+  } else if (!commands.empty()) {
+    barrier(api, commands_buffer_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+            VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
   }
   check(api.vkEndCommandBuffer(commands_buffer_), "vkEndCommandBuffer");
 }
@@ -115,27 +116,28 @@ void RecordedBatch::record_dispatch(const Command& command) {
   api.vkCmdDispatch(commands_buffer_, columns, rows, 1);
 }
 
-VkCommandBuffer BatchCache::get(const std::vector<Command>& commands) {
+VkCommandBuffer BatchCache::get(const std::vector<Command>& commands, bool host_reads) {
   const uint64_t hash = hash_of(commands);
   ++uses_;
   for (Entry& entry : entries_) {
-    if (entry.hash == hash && entry.commands == commands) {
+    if (entry.hash == hash && entry.host_reads == host_reads && entry.commands == commands) {
       entry.last_use = uses_;
       return entry.batch->handle();
     }
   }
   if (entries_.size() < kKeptBatches) {
     auto batch = std::make_unique<RecordedBatch>(device_, pool_);
-    batch->record(commands);
-    entries_.push_back({hash, uses_, commands, std::move(batch)});
+    batch->record(commands, host_reads);
+    entries_.push_back({hash, uses_, commands, host_reads, std::move(batch)});
     return entries_.back().batch->handle();
   }
   Entry& oldest = *std::min_element(entries_.begin(), entries_.end(),
                                     [](const Entry& a, const Entry& b) { return a.last_use < b.last_use; });
   oldest.commands.clear();  // an exception must not leave an entry that claims to hold something else
   oldest.hash = 0;
-  oldest.batch->record(commands);
+  oldest.batch->record(commands, host_reads);
   oldest.commands = commands;
+  oldest.host_reads = host_reads;
   oldest.hash = hash;
   oldest.last_use = uses_;
   return oldest.batch->handle();

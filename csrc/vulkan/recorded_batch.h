@@ -36,9 +36,10 @@ class RecordedBatch {
   RecordedBatch(const RecordedBatch&) = delete;
   RecordedBatch& operator=(const RecordedBatch&) = delete;
 
-  /// Replaces what was recorded. With `timestamps`, query 2 i and 2 i + 1 enclose dispatch i, for the first
+  /// Replaces what was recorded. Afterwards its results are visible to the host (`host_reads`) or to later
+  /// submissions. With `timestamps`, query 2 i and 2 i + 1 enclose dispatch i, for the first
   /// `timestamp_pairs` ones.
-  void record(const std::vector<Command>& commands, VkQueryPool timestamps = VK_NULL_HANDLE,
+  void record(const std::vector<Command>& commands, bool host_reads, VkQueryPool timestamps = VK_NULL_HANDLE,
               uint32_t timestamp_pairs = 0);
 
   VkCommandBuffer handle() const { return commands_buffer_; }
@@ -58,13 +59,14 @@ class BatchCache {
  public:
   BatchCache(Device& device, VkCommandPool pool) : device_(device), pool_(pool) {}
 
-  VkCommandBuffer get(const std::vector<Command>& commands);
+  VkCommandBuffer get(const std::vector<Command>& commands, bool host_reads);
 
  private:
   struct Entry {
     uint64_t hash;
     uint64_t last_use;
     std::vector<Command> commands;
+    bool host_reads;
     std::unique_ptr<RecordedBatch> batch;
   };
 

@@ -67,6 +67,8 @@ void Stream::begin() {
   scratch_.reset();
   hazards_.reset();
   commands_.clear();
+  destination_ = nullptr;
+  host_reads_ = false;
   profiling_ = Profiler::instance().enabled();
 }
 
@@ -111,16 +113,17 @@ BufferRange Stream::stage(const void* data, size_t bytes, size_t readable_bytes)
   return piece.range;
 }
 
-BufferRange Stream::download(void* destination, size_t row_bytes, size_t rows, size_t stride) {
+BufferRange Stream::download(size_t offset, size_t row_bytes, size_t rows, size_t stride) {
+  host_reads_ = true;
   const size_t bytes = row_bytes * rows;
   const bool contiguous = rows == 1 || row_bytes == stride;
-  if (contiguous && bytes % sizeof(uint32_t) == 0) {  // shaders write whole words
-    if (const std::optional<BufferRange> imported = import_pages(destination, bytes)) {
+  if (destination_ != nullptr && contiguous && bytes % sizeof(uint32_t) == 0) {  // shaders write whole words
+    if (const std::optional<BufferRange> imported = import_pages(destination_ + offset, bytes)) {
       if (imported->offset % device_.binding_alignment() == 0) return *imported;
     }
   }
   const Arena::Piece piece = downloads_.allocate(bytes);
-  pending_downloads_.push_back({piece, static_cast<std::byte*>(destination), row_bytes, rows, stride});
+  pending_downloads_.push_back({piece, offset, row_bytes, rows, stride});
   return piece.range;
 }
 
@@ -144,7 +147,7 @@ void Stream::dispatch(const Pipeline& pipeline, std::initializer_list<Binding> b
 }
 
 VkCommandBuffer Stream::recorded() {
-  if (!profiling_ && imports_.empty()) return repeated_batches_->get(commands_);
+  if (!profiling_ && imports_.empty()) return repeated_batches_->get(commands_, host_reads_);
   if (!single_batch_) single_batch_.emplace(device_, command_pool_);
   if (profiling_ && device_.info().timestamp_bits > 0) {
     if (timestamps_ == VK_NULL_HANDLE) {
@@ -154,9 +157,9 @@ VkCommandBuffer Stream::recorded() {
       check(device_.api().vkCreateQueryPool(device_.handle(), &pool_info, nullptr, &timestamps_),
             "vkCreateQueryPool");
     }
-    single_batch_->record(commands_, timestamps_, kMaxProfiledDispatches);
+    single_batch_->record(commands_, host_reads_, timestamps_, kMaxProfiledDispatches);
   } else {
-    single_batch_->record(commands_);
+    single_batch_->record(commands_, host_reads_);
   }
   return single_batch_->handle();
 }
@@ -185,18 +188,18 @@ VkResult Stream::wait_for_fence() {
 
 void Stream::wait() {
   check(wait_for_fence(), "waiting for the GPU");
-  in_flight_ = false;
   check(device_.api().vkResetFences(device_.handle(), 1, &fence_), "vkResetFences");
+  in_flight_ = false;
   for (const PendingDownload& download : pending_downloads_) {
     download.piece.invalidate();
     const std::byte* source = download.piece.mapped();
+    std::byte* destination = destination_ + download.offset;
     if (download.row_bytes == download.stride) {
-      std::memcpy(download.destination, source, download.row_bytes * download.rows);
+      std::memcpy(destination, source, download.row_bytes * download.rows);
       continue;
     }
     for (size_t row = 0; row < download.rows; ++row) {
-      std::memcpy(download.destination + row * download.stride, source + row * download.row_bytes,
-                  download.row_bytes);
+      std::memcpy(destination + row * download.stride, source + row * download.row_bytes, download.row_bytes);
     }
   }
   pending_downloads_.clear();
@@ -226,9 +229,11 @@ void Stream::collect_timestamps() {
 
 bool Stream::recover() noexcept {
   const VolkDeviceTable& api = device_.api();
-  if (in_flight_ && wait_for_fence() != VK_SUCCESS) return false;
-  in_flight_ = false;
-  if (api.vkResetFences(device_.handle(), 1, &fence_) != VK_SUCCESS) return false;
+  if (in_flight_) {
+    if (wait_for_fence() != VK_SUCCESS) return false;
+    if (api.vkResetFences(device_.handle(), 1, &fence_) != VK_SUCCESS) return false;
+    in_flight_ = false;
+  }
   pending_downloads_.clear();
   imports_.clear();
   profiled_.clear();

@@ -46,8 +46,13 @@ class Stream {
   /// The same for int32 words, which need to start where a binding may: `bytes` is a multiple of 4.
   BufferRange upload_words(const void* data, size_t bytes);
 
-  /// A range for a shader to write; wait() delivers it into `rows` rows of host memory, `stride` bytes apart.
-  BufferRange download(void* destination, size_t row_bytes, size_t rows, size_t stride);
+  /// The host memory that downloads go to. Must be set before wait(); large downloads go there without a copy
+  /// if it is set before they are recorded and host and device share the memory.
+  void set_destination(void* destination) { destination_ = static_cast<std::byte*>(destination); }
+
+  /// A range for a shader to write; wait() delivers it `offset` bytes into the destination, as `rows` rows
+  /// that are `stride` bytes apart.
+  BufferRange download(size_t offset, size_t row_bytes, size_t rows, size_t stride);
 
   /// Device memory until the end of this batch.
   BufferRange scratch(VkDeviceSize bytes) { return scratch_.allocate(bytes).range; }
@@ -69,8 +74,7 @@ class Stream {
  private:
   struct PendingDownload {
     Arena::Piece piece;
-    std::byte* destination;
-    size_t row_bytes, rows, stride;
+    size_t offset, row_bytes, rows, stride;
   };
 
   void create();
@@ -95,6 +99,8 @@ class Stream {
   std::vector<Buffer> imports_;
   std::vector<PendingDownload> pending_downloads_;
   std::vector<DispatchRecord> profiled_;  // of this batch, in order; two timestamps each
+  std::byte* destination_ = nullptr;
+  bool host_reads_ = false;
   bool profiling_ = false;
   bool in_flight_ = false;
   size_t seen_messages_ = 0;
