@@ -82,11 +82,16 @@ def gpu_us(run: Callable[[], object], calls: int = 100) -> tuple[float, str]:
 
 
 def measure_device(layer: Layer) -> dict[str, object]:
-    wall = median_us(layer.call)
-    empty = _C.empty_submit_us(2000)
+    # Calls and empty submissions take turns, so that both see the same state of the machine.
+    walls, empties = [], []
+    for _ in range(20):
+        walls.append(median_us(layer.call, seconds=0.05))
+        empties.append(_C.empty_submit_us(500))
+    wall, empty = statistics.median(walls), statistics.median(empties)
     kernels, names = gpu_us(layer.call)
     return {
         "wall_us": wall,
+        "wall_us_range": [min(walls), max(walls)],
         "empty_submit_us": empty,
         "gpu_us": kernels,
         "ratio": wall / (empty + kernels),

@@ -143,7 +143,8 @@ def _linear_dequant(
     return x.new_empty(shape, dtype=torch.float32)
 
 
-# int8 results never require a gradient: nothing to do under the autograd key, and torch's fallback there costs time.
+# int8 results never require a gradient: there is nothing to do under the autograd key, and torch's own
+# fallback there takes a microsecond.
 _autograd = torch.library.Library("q8ta", "IMPL", "Autograd")
 for _name in ("linear", "linear_gemv", "pack", "unpack"):
     _autograd.impl(_name, torch.library.fallthrough_kernel)

@@ -19,7 +19,7 @@ from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserve
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-from .rewrite.match import MAX_K
+from .ops import MAX_K
 
 ACTIVATION_SPEC = QuantizationSpec(
     dtype=torch.int8,

@@ -12,9 +12,9 @@ namespace {
 constexpr uint32_t kTreeThreads = 64;  // shaders/linear_gemv.comp: THREADS
 constexpr uint32_t kTreeRows = 4;
 
-// A subgroup count that is a multiple of 4 fills whole output words whatever the rows of each are.
 uint32_t subgroup_threads(const vulkan::DeviceInfo& info) {
-  return std::max(kTreeThreads, 4 * info.subgroup_size);
+  constexpr uint32_t kMost = 256;  // SwiftShader allows no more
+  return std::clamp(8 * info.subgroup_size, kTreeThreads, kMost);
 }
 
 struct GemvShape {
@@ -26,8 +26,8 @@ GemvShape choose_shape(const vulkan::DeviceInfo& info, const KernelFamily& famil
   const uint32_t threads = subgroup_threads(info);
   const uint32_t subgroups = threads / info.subgroup_size;
   // One output a subgroup spreads a small N over the whole device; with several, more loads are in flight.
-  // Measured on an H200: benchmarks/, README.
-  const uint32_t rows = N <= 4096 ? 1 : 2;
+  uint32_t rows = N <= 4096 ? 1 : 2;
+  while (subgroups * rows % 4 != 0) rows *= 2;  // whole words of four outputs
   return {threads, rows, subgroups * rows};
 }
 

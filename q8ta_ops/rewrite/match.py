@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from ..ops import MAX_K
 from .nodes import arguments, describe, fake_value, target_name
 
-MAX_K = 65793
 """Input features up to which an int32 accumulator cannot overflow, whatever the data and the zero point."""
 
 LINEAR = "aten.linear.default"
