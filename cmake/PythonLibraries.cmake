@@ -9,8 +9,8 @@ if(NOT torch_result EQUAL 0)
   message(FATAL_ERROR "torch could not be imported by ${Python_EXECUTABLE}: install torch 2.11 or later first")
 endif()
 execute_process(
-  COMMAND "${Python_EXECUTABLE}" -m pybind11 --cmakedir
-  OUTPUT_VARIABLE pybind11_DIR OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  COMMAND "${Python_EXECUTABLE}" -c "import pybind11; print(pybind11.get_cmake_dir(), end='')"
+  OUTPUT_VARIABLE pybind11_DIR COMMAND_ERROR_IS_FATAL ANY)
 find_package(pybind11 CONFIG REQUIRED)
 
 file(GLOB OPS_SOURCES CONFIGURE_DEPENDS csrc/ops/*.cpp)

@@ -20,8 +20,6 @@ from torch.fx import Node
 from ..ops import MAX_K
 from .nodes import arguments, describe, fake_value, target_name
 
-"""Input features up to which an int32 accumulator cannot overflow, whatever the data and the zero point."""
-
 LINEAR = "aten.linear.default"
 TRANSPOSE = ("aten.permute.default", "aten.t.default", "aten.transpose.int")
 RELU = ("aten.relu.default", "aten.relu_.default")
