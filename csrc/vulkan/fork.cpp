@@ -1,8 +1,11 @@
 #include "vulkan/fork.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
 
 #include "vulkan/error.h"
 
@@ -13,11 +16,24 @@ std::atomic<bool> inherited{false};
 std::mutex* held_over_forks = nullptr;
 bool (*is_open)() = nullptr;
 
+#ifdef __GLIBC__
+void leave_at_once(int status, void*) {
+  std::fflush(nullptr);
+  _exit(status);
+}
+#endif
+
 void before_fork() { held_over_forks->lock(); }
 void after_fork_in_parent() { held_over_forks->unlock(); }
 void after_fork_in_child() {
   held_over_forks->unlock();
-  if (is_open()) inherited.store(true);
+  if (!is_open()) return;
+  inherited.store(true);
+#ifdef __GLIBC__
+  // Registered last, so called first: the child must not run the driver's own exit handlers. NVIDIA's
+  // (580.159) then touch what the parent still uses, and the parent hangs at its exit.
+  on_exit(leave_at_once, nullptr);
+#endif
 }
 
 }  // namespace
