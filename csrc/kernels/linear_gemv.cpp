@@ -36,6 +36,7 @@ GemvShape choose_shape(const vulkan::DeviceInfo& info, const KernelFamily& famil
 bool subgroup_gemv_fits(const vulkan::DeviceInfo& info) {
   const uint32_t threads = subgroup_threads(info);
   return info.subgroup_size > 0 && threads % info.subgroup_size == 0 &&
+         threads / info.subgroup_size <= info.max_workgroup_subgroups &&
          threads <= info.limits.maxComputeWorkGroupInvocations &&
          threads <= info.limits.maxComputeWorkGroupSize[0];
 }

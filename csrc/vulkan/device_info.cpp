@@ -136,6 +136,7 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
   info.int_dot = dot_feature.shaderIntegerDotProduct == VK_TRUE;
   info.int_dot_accelerated = info.int_dot && dot.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;
   info.subgroup_size = subgroup.subgroupSize;
+  info.max_workgroup_subgroups = size_control.maxComputeWorkgroupSubgroups;
   info.subgroup_arithmetic = size_feature.subgroupSizeControl == VK_TRUE &&
                              size_feature.computeFullSubgroups == VK_TRUE &&
                              (size_control.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0 &&

@@ -2,7 +2,6 @@
 
 #include <volk.h>
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -28,7 +27,8 @@ struct DeviceInfo {
   bool int_dot_accelerated = false;  ///< ... and the hardware has an instruction for it
   bool subgroup_arithmetic = false;  ///< subgroupAdd in compute shaders, with a size that can be required
   uint32_t subgroup_size = 0;
-  bool host_import = false;  ///< VK_EXT_external_memory_host
+  uint32_t max_workgroup_subgroups = 0;  ///< with a required size
+  bool host_import = false;              ///< VK_EXT_external_memory_host
   VkDeviceSize host_import_alignment = 0;
   bool unified_memory = false;  ///< integrated or software: host and device share the memory
   std::vector<CooperativeMatrixShape> cooperative_matrix_int8;
