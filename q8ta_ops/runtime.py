@@ -1,5 +1,6 @@
 """Devices, the choice among them, profiling and the weight cache."""
 
+import atexit
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -169,3 +170,4 @@ def _watch_storage(stolen_tensor_handle: object) -> None:
 
 
 _C.set_storage_watcher(_watch_storage)
+atexit.register(_C.close)

@@ -40,6 +40,16 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Destroys every Vulkan object after the last test: the layer reports what has leaked."""
+    before = len(_C.validation_messages())
+    _C.close()
+    leaked = _C.validation_messages()[before:]
+    if leaked:
+        print("\nvalidation messages at the end:\n" + "\n".join(leaked))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(autouse=True)
 def no_validation_message(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test during which a validation layer complained, whoever swallowed the exception."""

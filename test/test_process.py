@@ -15,6 +15,9 @@ DEVICE = os.environ["Q8TA_DEVICE"]
 HERE = str(Path(__file__).parent)
 
 pytestmark = pytest.mark.timeout(200)
+needs_layers = pytest.mark.skipif(
+    os.environ["Q8TA_VALIDATION"] == "0", reason="Q8TA_VALIDATION=0: this session runs without the layers"
+)
 
 
 def python(
@@ -117,7 +120,12 @@ def test_child_that_exits_normally_does_not_hang():
     assert done.returncode == 0 and "last words" in done.stdout, done.stdout + done.stderr
 
 
-def test_process_exit_is_clean():
+@pytest.mark.parametrize(
+    "validation",
+    [None, pytest.param("1", marks=needs_layers), pytest.param("gpu", marks=needs_layers)],
+    ids=["off", "core", "gpu-assisted"],
+)
+def test_process_exit_is_clean(validation):
     """Weights cached, a thread that used the device gone, then exit: no crash, nothing on stderr."""
     done = script(
         """
@@ -128,7 +136,8 @@ def test_process_exit_is_clean():
         thread.start(); thread.join()
         assert torch.equal(sample.call("linear"), sample.expected("linear"))
         print("done")
-        """
+        """,
+        Q8TA_VALIDATION=validation,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "done") and "alidation" not in done.stderr, (
         done.stderr

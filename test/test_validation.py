@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from test_process import script
+from test_process import needs_layers, script
 
 DEVICE = os.environ["Q8TA_DEVICE"]
 
@@ -13,9 +13,6 @@ pytestmark = [
     pytest.mark.timeout(200),
     pytest.mark.skipif(DEVICE == "host", reason="the session computes on the host"),
 ]
-needs_layers = pytest.mark.skipif(
-    os.environ["Q8TA_VALIDATION"] == "0", reason="Q8TA_VALIDATION=0: this session runs without the layers"
-)
 
 SEED = """
     import torch

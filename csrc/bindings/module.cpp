@@ -158,6 +158,14 @@ PYBIND11_MODULE(_C, module) {
   module.def("clear_weight_cache", [] { kernels::WeightCache::instance().clear(); }, release());
   module.def("weight_cache_bytes", [] { return kernels::WeightCache::instance().bytes(); }, release());
 
+  module.def(
+      "close",
+      [] {
+        vulkan::forget_selection();
+        kernels::WeightCache::instance().clear();
+        vulkan::Context::close_if_validating();
+      },
+      release());
   module.def("validation_messages", &vulkan::validation_messages);
   module.def(
       "seed_validation_fault",

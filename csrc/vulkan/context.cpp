@@ -12,6 +12,8 @@ namespace {
 std::mutex context_mutex;
 std::atomic<Context*> context{nullptr};
 
+bool closed = false;
+
 bool context_exists() { return context.load() != nullptr; }
 
 }  // namespace
@@ -21,10 +23,21 @@ Context& Context::get() {
   if (Context* existing = context.load(std::memory_order_acquire)) return *existing;
   watch_forks(context_mutex, context_exists);
   const std::lock_guard lock(context_mutex);
+  if (closed) throw Unavailable("this process is exiting and has closed Vulkan");
   if (context.load() == nullptr) {
     context.store(std::make_unique<Context>().release(), std::memory_order_release);
   }
   return *context.load();
+}
+
+void Context::close_if_validating() {
+  if (inherited_by_fork()) return;
+  const std::lock_guard lock(context_mutex);
+  Context* existing = context.load();
+  if (existing == nullptr || existing->instance_.validation() == ValidationMode::off) return;
+  closed = true;
+  context.store(nullptr);
+  const std::unique_ptr<Context> destroyed(existing);
 }
 
 Context::Context() : instance_(parse_validation_mode(std::getenv("Q8TA_VALIDATION"))) {

@@ -11,11 +11,17 @@
 namespace q8ta::vulkan {
 
 /// The process's Vulkan: one instance, its physical devices, and the logical devices that were opened so far.
-/// Made on first use and never destroyed: static destructors would run while driver threads are still alive.
+/// Made on first use and never destroyed by itself: static destructors would run while driver threads are
+/// still alive.
 class Context {
  public:
   /// Throws Unavailable when there is no Vulkan, and in a forked child of a process that has one.
   static Context& get();
+
+  /// Destroys everything if a validation layer is on: it then reports what leaked, and some layers (1.4.309,
+  /// GPU-assisted) abort at exit if a device is still there. For the end of a process: get() throws
+  /// afterwards.
+  static void close_if_validating();
 
   /// For get() alone.
   Context();

@@ -166,6 +166,8 @@ void set_request(std::optional<DeviceRequest> request) {
   explicit_request = std::move(request);
 }
 
+void forget_selection() { resolved.store(nullptr); }
+
 std::optional<DeviceRequest> current_request() {
   const std::lock_guard lock(request_mutex);
   return explicit_request;

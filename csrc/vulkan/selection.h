@@ -40,4 +40,7 @@ std::shared_ptr<const Selection> current_selection();
 void set_request(std::optional<DeviceRequest> request);
 std::optional<DeviceRequest> current_request();
 
+/// Resolves the request anew on the next use: the devices that it found are gone.
+void forget_selection();
+
 }  // namespace q8ta::vulkan
