@@ -144,7 +144,7 @@ def _linear_dequant(
 
 
 # int8 results never require a gradient: there is nothing to do under the autograd key, and torch's own
-# fallback there takes a microsecond.
+# fallback there would only cost time.
 _autograd = torch.library.Library("q8ta", "IMPL", "Autograd")
 for _name in ("linear", "linear_gemv", "pack", "unpack"):
     _autograd.impl(_name, torch.library.fallthrough_kernel)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -170,3 +171,13 @@ def epilogue_sample(
         bias=y,
         activation=activation,
     )
+
+
+def run_in_eight_threads(work: Callable[[int], None]) -> None:
+    """Calls ``work(0)`` to ``work(7)`` at once, each in a thread of its own, and fails if one hangs."""
+    threads = [threading.Thread(target=work, args=(thread,), daemon=True) for thread in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=90)
+    assert not any(thread.is_alive() for thread in threads), "a thread hangs"

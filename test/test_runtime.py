@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from samples import make_sample, random_int8
+from samples import make_sample, random_int8, run_in_eight_threads
 
 import q8ta_ops
 
@@ -145,12 +145,7 @@ def test_eight_threads_at_once(target):
         except Exception as error:  # a thread's exception would vanish otherwise
             failures.append(f"thread {thread}: {error!r}")
 
-    threads = [threading.Thread(target=work, args=(thread,), daemon=True) for thread in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=90)
-    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
+    run_in_eight_threads(work)
     assert failures == []
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 
 import pytest
 import torch
-from samples import make_sample, random_int8
+from samples import make_sample, random_int8, run_in_eight_threads
 
 import q8ta_ops
 
@@ -61,12 +60,7 @@ def test_other_weights_at_the_same_address_in_threads(target):
         except Exception as error:  # a thread's exception would vanish otherwise
             failures.append(f"thread {thread}: {error!r}")
 
-    threads = [threading.Thread(target=work, args=(thread,), daemon=True) for thread in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
+    run_in_eight_threads(work)
     assert failures == []
 
 

@@ -8,7 +8,7 @@
 namespace q8ta::vulkan {
 
 /// Hands out pieces of buffers for one submission, all given back at once by reset(). Grows when a submission
-/// needs more, and keeps up to `kept_bytes` for the next one.
+/// needs more, and keeps some of it for the next one.
 class Arena {
  public:
   Arena(Device& device, MemoryUse use) : device_(device), use_(use) {}

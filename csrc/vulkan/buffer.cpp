@@ -51,7 +51,7 @@ Buffer::Buffer(Device& device, MemoryUse use, VkDeviceSize size)
 }
 
 Buffer::~Buffer() {
-  // A child has no business with its parent's device: NVIDIA's driver (580.159) hangs in the attempt.
+  // A child has no business with its parent's device, whose driver threads it does not have.
   if (inherited_by_fork()) return;
   if (allocation_ != VK_NULL_HANDLE) {
     vmaDestroyBuffer(device_->allocator(), buffer_, allocation_);

@@ -30,8 +30,8 @@ void after_fork_in_child() {
   if (!is_open()) return;
   inherited.store(true);
 #ifdef __GLIBC__
-  // Registered last, so called first: the child must not run the driver's own exit handlers. NVIDIA's
-  // (580.159) then touch what the parent still uses, and the parent hangs at its exit.
+  // Registered last, so called first: the child must not run the driver's own exit handlers. Seen with NVIDIA
+  // 580.159: after a child had ended by exit(), the parent hung at its own exit.
   on_exit(leave_at_once, nullptr);
 #endif
 }
@@ -44,8 +44,7 @@ void check_not_forked() {
   if (!inherited_by_fork()) return;
   throw Unavailable(
       "this process was forked from one that had already used Vulkan, and Vulkan devices do not survive a "
-      "fork: "
-      "start workers with the 'spawn' method, or use q8ta in the parent only after forking, or set "
+      "fork: start workers with the 'spawn' method, or use q8ta in the parent only after forking, or set "
       "Q8TA_DEVICE=host");
 }
 

@@ -17,7 +17,7 @@ namespace {
 // Below this a copy into staging memory is cheaper than importing and releasing the pages (8 us on lavapipe).
 constexpr size_t kImportBytes = size_t{256} << 10;
 
-// Spinning finds a finished fence some 5-10 us sooner than vkWaitForFences wakes up.
+// A short call is over before a thread that sleeps in vkWaitForFences would be awake again.
 constexpr auto kSpin = std::chrono::microseconds(200);
 
 constexpr uint32_t kMaxProfiledDispatches = 256;
