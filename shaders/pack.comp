@@ -32,15 +32,12 @@ void main() {
     k4 = word % words_per_row;
     matrix = row / rows;
     row %= rows;
-  } else if (ORDER == ORDER_BLOCKS) {
+  } else {
     uint row_blocks = (rows + 3) / 4;
     uint row_block = word / 4 / K4;
     k4 = word / 4 % K4;
     matrix = row_block / row_blocks;
     row = row_block % row_blocks * 4 + word % 4;
-  } else {
-    k4 = word / PANEL_ROWS % K4;
-    row = word / PANEL_ROWS / K4 * PANEL_ROWS + word % PANEL_ROWS;
   }
   packed[word] = row < rows && k4 < K4 ? load_quad(matrix * rows + row, k4) : 0;
 }

@@ -21,7 +21,7 @@ int64_t element_bytes(const LinearProblem& problem) { return problem.float_outpu
 
 /// Columns of y that one dispatch computes: their weights fit into one binding.
 int64_t slab_columns(const vulkan::Device& device, int64_t K) {
-  const int64_t row_bytes = ceil_div(K, kGemvChunk) * kGemvChunk;
+  const int64_t row_bytes = weight_row_bytes(K);
   const auto limit = static_cast<int64_t>(device.max_binding_bytes());
   return std::clamp(limit / row_bytes / kSlabRows * kSlabRows, kSlabRows, kSlabColumns);
 }
@@ -56,7 +56,7 @@ void for_each_slab(const vulkan::Device& device, const LinearProblem& problem, R
 void record_gemv(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
                  const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels) {
   const vulkan::UploadedBytes uploaded =
-      stream.upload(x, problem.K, static_cast<size_t>(ceil_div(problem.K, kGemvChunk) * kGemvChunk));
+      stream.upload(x, problem.K, static_cast<size_t>(weight_row_bytes(problem.K)));
   for_each_slab(
       stream.device(), problem, [&](int64_t first, const LinearProblem& slab, const Output& output) {
         record_linear_gemv(stream, family, slab,
@@ -92,8 +92,6 @@ void record_gemm(vulkan::Stream& stream, const KernelFamily& family, const Linea
 }
 
 }  // namespace
-
-PackOrder weight_order(int64_t M) { return M == 1 ? PackOrder::gemv_weights : PackOrder::gemm_weights; }
 
 void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProblem problem, int64_t M,
                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels,

@@ -10,9 +10,6 @@
 
 namespace q8ta::kernels {
 
-/// The order that weights must have for a product with M rows: the GEMV's for one row, else the GEMM's.
-PackOrder weight_order(int64_t M);
-
 /// Linear between host memories: x [M, K] int8 and y [M, N] (int8, or float32 if problem.float_output) are
 /// row-major. Splits the work so that bindings, staging memory and the time of one submission stay bounded,
 /// and overlaps copies with the GPU. `output` is called once and returns y, when the GPU has started wherever

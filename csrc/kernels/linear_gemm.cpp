@@ -9,17 +9,17 @@ namespace q8ta::kernels {
 namespace {
 
 constexpr uint32_t kThreads = 64;
-constexpr uint32_t kPanelBlocks = kPanelColumns / 4;
+constexpr uint32_t kTileColumns = 64;  // of a workgroup (shaders/linear_gemm.comp)
 
 /// 4x4 blocks of outputs that a thread holds.
 struct GemmTile {
   uint32_t blocks_m, blocks_n;
 
-  uint32_t rows() const { return 4 * blocks_m * kThreads / (kPanelBlocks / blocks_n); }
+  uint32_t rows() const { return 4 * blocks_m * kThreads / (kTileColumns / 4 / blocks_n); }
 };
 
 uint32_t workgroup_count(const LinearProblem& problem, const GemmTile& tile) {
-  return static_cast<uint32_t>(ceil_div(problem.M, tile.rows()) * ceil_div(problem.N, kPanelColumns));
+  return static_cast<uint32_t>(ceil_div(problem.M, tile.rows()) * ceil_div(problem.N, kTileColumns));
 }
 
 GemmTile choose_tile(const LinearProblem& problem) {

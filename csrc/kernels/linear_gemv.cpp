@@ -55,7 +55,7 @@ void record_linear_gemv(vulkan::Stream& stream, const KernelFamily& family, cons
   spec.push_constant_bytes = sizeof(LinearPushConstants);
   spec.requires_subgroup_size = family.subgroup;
 
-  const auto K_chunks = static_cast<uint32_t>(ceil_div(problem.K, kGemvChunk));
+  const auto K_chunks = static_cast<uint32_t>(weight_row_bytes(problem.K) / 16);
   const LinearPushConstants arguments = linear_push_constants(problem, K_chunks);
   const auto workgroups = static_cast<uint32_t>(ceil_div(problem.N, shape.outputs));
   stream.dispatch(device.pipelines().get(spec),

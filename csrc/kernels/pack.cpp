@@ -16,16 +16,7 @@ struct PackPushConstants {
   uint32_t rows, columns, words_per_row, word_count, first_byte, byte_count;
 };
 
-uint32_t shader_order(PackOrder order) {
-  switch (order) {
-    case PackOrder::blocks_4h4w:
-      return 1;
-    case PackOrder::gemm_weights:
-      return 2;
-    default:
-      return 0;
-  }
-}
+uint32_t shader_order(PackOrder order) { return order == PackOrder::blocks_4h4w ? 1 : 0; }
 
 const char* pack_name(PackOrder order) {
   switch (order) {
@@ -33,10 +24,8 @@ const char* pack_name(PackOrder order) {
       return "pack/4w";
     case PackOrder::blocks_4h4w:
       return "pack/4h4w";
-    case PackOrder::gemv_weights:
-      return "pack/gemv_weights";
     default:
-      return "pack/gemm_weights";
+      return "pack/weights";
   }
 }
 
@@ -45,7 +34,7 @@ const char* unpack_name(PackOrder order) {
 }
 
 int64_t words_per_row(const Matrices& matrices, PackOrder order) {
-  if (order == PackOrder::gemv_weights) return ceil_div(matrices.columns, kGemvChunk) * (kGemvChunk / 4);
+  if (order == PackOrder::weights) return weight_row_bytes(matrices.columns) / 4;
   return ceil_div(matrices.columns, 4);
 }
 
@@ -78,8 +67,6 @@ int64_t packed_words(const Matrices& matrices, PackOrder order) {
       return packed_words(matrices, Layout::packed_int8_4w);
     case PackOrder::blocks_4h4w:
       return packed_words(matrices, Layout::packed_int8_4h4w);
-    case PackOrder::gemm_weights:
-      return ceil_div(matrices.rows, kPanelColumns) * kPanelColumns * words_per_row(matrices, order);
     default:
       return matrices.count * matrices.rows * words_per_row(matrices, order);
   }

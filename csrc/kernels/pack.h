@@ -5,15 +5,14 @@
 
 namespace q8ta::kernels {
 
-/// Orders that shaders/pack.comp writes: the two public layouts and the private ones of the weights.
+/// Orders that shaders/pack.comp writes: the two public layouts and that of the weights.
 enum class PackOrder {
-  rows_4w,       ///< PACKED_INT8_4W
-  blocks_4h4w,   ///< PACKED_INT8_4H4W
-  gemv_weights,  ///< rows padded to 16 bytes
-  gemm_weights,  ///< panels of 64 rows: [panel][k4][row % 64]
+  rows_4w,      ///< PACKED_INT8_4W
+  blocks_4h4w,  ///< PACKED_INT8_4H4W
+  weights,      ///< rows padded to 16 bytes: PACKED_INT8_4W of a matrix whose K is rounded up to 16
 };
 
-/// int32 words of the matrices in that order (gemm_weights: of one matrix).
+/// int32 words of the matrices in that order.
 int64_t packed_words(const Matrices& matrices, PackOrder order);
 
 /// Records shaders/pack.comp from row-major bytes to `packed`, padding included.

@@ -15,7 +15,6 @@ namespace q8ta::kernels {
 /// their ContentMark, which may be asked later.
 struct WeightKey {
   const vulkan::Device* device;
-  PackOrder order;
   const void* data;
   int64_t N, K, row_stride, column_stride;
 
@@ -61,9 +60,7 @@ class WeightCache {
 
  private:
   struct Hash {
-    size_t operator()(const WeightKey& key) const {
-      return std::hash<const void*>()(key.data) ^ static_cast<size_t>(key.order);
-    }
+    size_t operator()(const WeightKey& key) const { return std::hash<const void*>()(key.data); }
   };
 
   std::mutex mutex_;

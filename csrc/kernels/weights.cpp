@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/linear_gemm.h"
+#include "kernels/layout.h"
+#include "kernels/pack.h"
 #include "vulkan/device.h"
 #include "vulkan/stream_pool.h"
 
@@ -21,30 +22,33 @@ struct Channel {
 
 }  // namespace
 
-DeviceWeights::DeviceWeights(vulkan::Device& device, PackOrder order, const int8_t* weights, int64_t N,
-                             int64_t K)
-    : row_bytes_(4 * packed_words({1, kSlabRows, K}, order) / kSlabRows),
-      padded_rows_(order == PackOrder::gemm_weights ? ceil_div(N, kPanelColumns) * kPanelColumns : N),
-      buffer_(device, vulkan::MemoryUse::device_local, static_cast<VkDeviceSize>(padded_rows_ * row_bytes_)) {
+DeviceWeights::DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed)
+    : row_bytes_(weight_row_bytes(K)),
+      buffer_(device, vulkan::MemoryUse::device_local, static_cast<VkDeviceSize>(N * row_bytes_)) {
   // Several submissions, so that neither the staging memory nor a binding nor a watchdog sees all of a big
   // matrix.
-  const int64_t chunk_rows = std::max(kSlabRows, kStagedBytes / K / kSlabRows * kSlabRows);
+  const int64_t source_row_bytes = packed ? row_bytes_ : K;
+  const int64_t chunk_rows = std::max(kSlabRows, kStagedBytes / source_row_bytes / kSlabRows * kSlabRows);
   const vulkan::StreamPool::Lease stream = device.streams().acquire();
   for (int64_t first = 0; first < N; first += chunk_rows) {
-    const Matrices chunk{1, std::min(chunk_rows, N - first), K};
+    const int64_t chunk = std::min(chunk_rows, N - first);
     stream->begin();
     const vulkan::UploadedBytes source =
-        stream->upload(weights + first * K, static_cast<size_t>(chunk.bytes()));
-    record_pack(*stream, source, chunk, order, rows(first, chunk.rows), "weights");
+        stream->upload(weights + first * source_row_bytes, static_cast<size_t>(chunk * source_row_bytes));
+    if (packed) {
+      stream->copy(source, rows(first, chunk),
+                   {"weights", "copy", static_cast<uint32_t>(chunk), static_cast<uint32_t>(K), 0});
+    } else {
+      record_pack(*stream, source, {1, chunk, K}, PackOrder::weights, rows(first, chunk), "weights");
+    }
     stream->submit();
     stream->wait();
   }
 }
 
 vulkan::BufferRange DeviceWeights::rows(int64_t first, int64_t count) const {
-  const int64_t end = std::min(padded_rows_, ceil_div(first + count, kSlabRows) * kSlabRows);
   return buffer_.range().subrange(static_cast<VkDeviceSize>(first * row_bytes_),
-                                  static_cast<VkDeviceSize>((end - first) * row_bytes_));
+                                  static_cast<VkDeviceSize>(count * row_bytes_));
 }
 
 DeviceChannels::DeviceChannels(vulkan::Device& device, const HostChannels& channels, int64_t N)

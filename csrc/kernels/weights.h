@@ -4,25 +4,23 @@
 #include <vector>
 
 #include "kernels/linear_types.h"
-#include "kernels/pack.h"
 #include "vulkan/buffer.h"
 
 namespace q8ta::kernels {
 
-/// int8 weights [N, K] on a device, in the order of one kernel.
+/// int8 weights [N, K] on a device, in PackOrder::weights, which every kernel reads.
 class DeviceWeights {
  public:
-  /// `order` is gemv_weights or gemm_weights; `weights` are N * K contiguous bytes. Returns when they are
-  /// packed.
-  DeviceWeights(vulkan::Device& device, PackOrder order, const int8_t* weights, int64_t N, int64_t K);
+  /// `weights` are N * K contiguous bytes; or, if `packed`, N rows of weight_row_bytes(K), zero behind K,
+  /// which are copied as they are. Returns when they are on the device.
+  DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed);
 
-  /// Rows first .. first + count - 1 of the padded matrix; first is a multiple of kSlabRows.
+  /// Rows first .. first + count - 1; first is a multiple of kSlabRows.
   vulkan::BufferRange rows(int64_t first, int64_t count) const;
   size_t bytes() const { return buffer_.size(); }
 
  private:
   int64_t row_bytes_;
-  int64_t padded_rows_;
   vulkan::Buffer buffer_;
 };
 

@@ -1,5 +1,6 @@
 #include "ops/linear.h"
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 
@@ -63,15 +64,28 @@ kernels::ContentMark content_of(const Tensor& tensor) {
   return {version_of(tensor), kernels::sample_bytes(tensor.const_data_ptr(), bytes)};
 }
 
+/// Whether the weights lie in memory as the kernels read them, padding included.
+bool is_packed(const Tensor& weights) {
+  const int64_t N = weights.size(0);
+  const int64_t K = weights.size(1);
+  const int64_t row_bytes = kernels::weight_row_bytes(K);
+  if ((K > 1 && weights.stride(1) != 1) || (N > 1 && weights.stride(0) != row_bytes)) return false;
+  if (bytes_from_first_element(weights) < N * row_bytes) return false;
+  const auto* rows = static_cast<const int8_t*>(weights.const_data_ptr());
+  for (int64_t n = 0; n < N; ++n) {
+    const int8_t* row = rows + n * row_bytes;
+    if (std::any_of(row + K, row + row_bytes, [](int8_t byte) { return byte != 0; })) return false;
+  }
+  return true;
+}
+
 Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments& arguments,
                      const CheckedLinear& checked, const Tensor& x) {
   vulkan::Device& device = *selection.device;
   const Tensor& weights = arguments.weights;
   const int64_t N = weights.size(0);
   const int64_t K = weights.size(1);
-  const kernels::PackOrder order = kernels::weight_order(checked.M);
-  const kernels::WeightKey key{&device,          order, weights.const_data_ptr(), N, K, weights.stride(0),
-                               weights.stride(1)};
+  const kernels::WeightKey key{&device, weights.const_data_ptr(), N, K, weights.stride(0), weights.stride(1)};
   const auto run_with = [&](const CachedWeights& on_device, const std::function<void*()>& output) {
     kernels::run_linear(device, kernels::choose_family(device.info(), selection.disabled), checked.problem,
                         checked.M, static_cast<const int8_t*>(x.const_data_ptr()), *on_device.weights,
@@ -103,10 +117,11 @@ Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments& 
     cached->channels = std::move(channels);
   } else {
     const kernels::ContentMark content = content_of(weights);
-    const Tensor dense = made_contiguous(weights);
-    auto packed = std::make_shared<const DeviceWeights>(
-        device, order, static_cast<const int8_t*>(dense.const_data_ptr()), N, K);
-    cached = CachedWeights{std::move(packed), std::move(channels), content, watch(weights)};
+    const bool packed = is_packed(weights);
+    const Tensor dense = packed ? weights : made_contiguous(weights);
+    auto on_device = std::make_shared<const DeviceWeights>(
+        device, static_cast<const int8_t*>(dense.const_data_ptr()), N, K, packed);
+    cached = CachedWeights{std::move(on_device), std::move(channels), content, watch(weights)};
   }
   cache.store(key, *cached);
   if (!y) y = empty_output(checked);

@@ -22,6 +22,12 @@ int64_t version_of(const Tensor& tensor) {
   return call<int64_t, 1>("aten::_version", {from(tensor)});
 }
 
+int64_t bytes_from_first_element(const Tensor& tensor) {
+  int64_t bytes = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &bytes));
+  return bytes - tensor.storage_offset() * static_cast<int64_t>(tensor.element_size());
+}
+
 Tensor empty_cpu(const std::vector<int64_t>& sizes, ScalarType type) {
   std::vector<int64_t> strides(sizes.size());
   int64_t stride = 1;

@@ -14,6 +14,9 @@ using torch::stable::Tensor;
 /// Counts in-place edits. 0 for inference tensors, which have no counter.
 int64_t version_of(const Tensor& tensor);
 
+/// Bytes of the storage from the tensor's first element on.
+int64_t bytes_from_first_element(const Tensor& tensor);
+
 /// An uninitialized contiguous CPU tensor.
 Tensor empty_cpu(const std::vector<int64_t>& sizes, ScalarType type);
 

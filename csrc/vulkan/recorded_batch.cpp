@@ -31,13 +31,23 @@ uint64_t hash_of(const std::vector<Command>& commands) {
   return hash;
 }
 
-void barrier(const VolkDeviceTable& api, VkCommandBuffer commands, VkPipelineStageFlags later_stages,
-             VkAccessFlags later_access) {
+struct Scope {
+  VkPipelineStageFlags stages;
+  VkAccessFlags access;
+};
+
+constexpr Scope kHostReads{VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT};
+constexpr Scope kReadsAndWrites{VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                                    VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
+
+/// What was written before is visible to `later`.
+void barrier(const VolkDeviceTable& api, VkCommandBuffer commands, const Scope& later) {
   VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
-  memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT;
-  memory.dstAccessMask = later_access;
-  api.vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, later_stages, 0, 1, &memory, 0,
-                           nullptr, 0, nullptr);
+  memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+  memory.dstAccessMask = later.access;
+  api.vkCmdPipelineBarrier(commands, kReadsAndWrites.stages, later.stages, 0, 1, &memory, 0, nullptr, 0,
+                           nullptr);
 }
 
 }  // namespace
@@ -66,25 +76,21 @@ void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads
     api.vkCmdResetQueryPool(commands_buffer_, timestamps, 0, 2 * timestamp_pairs);
   }
   for (uint32_t i = 0; i < commands.size(); ++i) {
-    if (commands[i].barrier_before) {
-      barrier(api, commands_buffer_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
-              VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
-    }
+    if (commands[i].barrier_before) barrier(api, commands_buffer_, kReadsAndWrites);
     const bool timed = timestamps != VK_NULL_HANDLE && i < timestamp_pairs;
     if (timed) {
       api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT, timestamps, 2 * i);
     }
-    record_dispatch(commands[i]);
+    if (commands[i].pipeline != nullptr) {
+      record_dispatch(commands[i]);
+    } else {
+      record_copy(commands[i]);
+    }
     if (timed) {
       api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, timestamps, 2 * i + 1);
     }
   }
-  if (!commands.empty() && host_reads) {
-    barrier(api, commands_buffer_, VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
-  } else if (!commands.empty()) {
-    barrier(api, commands_buffer_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
-            VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
-  }
+  if (!commands.empty()) barrier(api, commands_buffer_, host_reads ? kHostReads : kReadsAndWrites);
   check(api.vkEndCommandBuffer(commands_buffer_), "vkEndCommandBuffer");
 }
 
@@ -114,6 +120,13 @@ void RecordedBatch::record_dispatch(const Command& command) {
   const uint32_t rows = (command.workgroups + limit - 1) / limit;
   const uint32_t columns = (command.workgroups + rows - 1) / rows;
   api.vkCmdDispatch(commands_buffer_, columns, rows, 1);
+}
+
+void RecordedBatch::record_copy(const Command& command) {
+  const BufferRange& from = command.bindings[0];
+  const BufferRange& to = command.bindings[1];
+  const VkBufferCopy region{from.offset, to.offset, to.size};
+  device_.api().vkCmdCopyBuffer(commands_buffer_, from.buffer, to.buffer, 1, &region);
 }
 
 VkCommandBuffer BatchCache::get(const std::vector<Command>& commands, bool host_reads) {

@@ -12,7 +12,8 @@
 
 namespace q8ta::vulkan {
 
-/// One dispatch as it is recorded. Plain values, so that two can be compared.
+/// One dispatch as it is recorded, or, without a pipeline, a copy from bindings[0] to bindings[1]. Plain
+/// values, so that two can be compared.
 struct Command {
   static constexpr size_t kMaxBindings = 4;
   static constexpr size_t kMaxPushConstantBytes = 32;
@@ -46,6 +47,7 @@ class RecordedBatch {
 
  private:
   void record_dispatch(const Command& command);
+  void record_copy(const Command& command);
 
   Device& device_;
   VkCommandPool pool_;

@@ -146,6 +146,16 @@ void Stream::dispatch(const Pipeline& pipeline, std::initializer_list<Binding> b
   if (profiling_) profiled_.push_back({label, workgroups, std::nullopt});
 }
 
+void Stream::copy(const UploadedBytes& from, const BufferRange& to, const DispatchLabel& label) {
+  const std::array<Binding, 2> bindings{Binding{from.range.subrange(from.first_byte, to.size)},
+                                        Binding{to, true}};
+  Command& command = commands_.emplace_back();
+  command.binding_count = bindings.size();
+  for (size_t i = 0; i < bindings.size(); ++i) command.bindings[i] = bindings[i].range;
+  command.barrier_before = hazards_.needs_barrier(bindings);
+  if (profiling_) profiled_.push_back({label, 0, std::nullopt});
+}
+
 VkCommandBuffer Stream::recorded() {
   if (!profiling_ && imports_.empty()) return repeated_batches_->get(commands_, host_reads_);
   if (!single_batch_) single_batch_.emplace(device_, command_pool_);

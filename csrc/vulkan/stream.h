@@ -25,8 +25,8 @@ struct UploadedBytes {
   uint32_t first_byte = 0;
 };
 
-/// Records, submits and waits for one batch of work at a time: begin, upload, dispatch, download, submit,
-/// wait. Used by one thread at a time (StreamPool hands them out).
+/// Records, submits and waits for one batch of work at a time: begin, upload, dispatch or copy, download,
+/// submit, wait. Used by one thread at a time (StreamPool hands them out).
 class Stream {
  public:
   explicit Stream(Device& device);
@@ -61,6 +61,9 @@ class Stream {
   /// (shaders use workgroup_index()), behind a barrier if an earlier dispatch of the batch is in conflict.
   void dispatch(const Pipeline& pipeline, std::initializer_list<Binding> bindings,
                 std::span<const std::byte> push_constants, uint32_t workgroups, const DispatchLabel& label);
+
+  /// Records a copy of uploaded bytes to `to`, which has their size.
+  void copy(const UploadedBytes& from, const BufferRange& to, const DispatchLabel& label);
 
   void submit();
 

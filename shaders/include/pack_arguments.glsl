@@ -12,5 +12,3 @@ layout(push_constant) uniform Arguments {
 const uint ORDER_ROWS =
     0;  // [row][k4], rows of words_per_row words; PACKED_INT8_4W where that is ceil(columns / 4)
 const uint ORDER_BLOCKS = 1;  // [row4][k4][row % 4]; PACKED_INT8_4H4W
-const uint ORDER_PANELS = 2;  // [row / 64][k4][row % 64]; weights of the GEMM, one matrix
-const uint PANEL_ROWS = 64;
