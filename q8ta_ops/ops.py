@@ -143,10 +143,20 @@ def _linear_dequant(
     return x.new_empty(shape, dtype=torch.float32)
 
 
+@torch.library.register_fake("q8ta::requantize")
+def _requantize(
+    x: Tensor, input_scale: float, input_zero_point: int, output_scale: float, output_zero_point: int
+) -> Tensor:
+    _check_tensor("requantize", "x", x, torch.int8, x)
+    _check_quantization("requantize", "input", input_scale, input_zero_point)
+    _check_quantization("requantize", "output", output_scale, output_zero_point)
+    return x.new_empty(x.shape)
+
+
 # int8 results never require a gradient: there is nothing to do under the autograd key, and torch's own
 # fallback there would only cost time.
 _autograd = torch.library.Library("q8ta", "IMPL", "Autograd")
-for _name in ("linear", "linear_gemv", "pack", "unpack"):
+for _name in ("linear", "linear_gemv", "requantize", "pack", "unpack"):
     _autograd.impl(_name, torch.library.fallthrough_kernel)
 
 

@@ -87,6 +87,22 @@ def linear_ref(
     y = linear_dequant_ref(
         x, input_scale, input_zero_point, weights, weight_sums, weight_scales, bias, activation
     )
+    return _quantize_ref(y, output_scale, output_zero_point)
+
+
+def requantize_ref(
+    x: Tensor, input_scale: float, input_zero_point: int, output_scale: float, output_zero_point: int
+) -> Tensor:
+    """Reference of ``q8ta::requantize``: int8 of any shape, dequantized and quantized again.
+
+    y = f32(x - input_zero_point) * f32(input_scale)
+    q = clamp(roundEven(y * f32(1.0 / output_scale)) + output_zero_point, -128, 127)
+    """
+    y = (x.to(torch.int32) - input_zero_point).to(torch.float32) * torch.tensor(input_scale)
+    return _quantize_ref(y, output_scale, output_zero_point)
+
+
+def _quantize_ref(y: Tensor, output_scale: float, output_zero_point: int) -> Tensor:
     inverse = torch.tensor(1.0 / output_scale, dtype=torch.float32)
     rounded = torch.round(y * inverse)  # torch.round breaks ties to even
     shifted = rounded + torch.tensor(float(output_zero_point), dtype=torch.float32)

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "kernels/host_quantize.h"
+
 namespace q8ta::kernels {
 namespace {
 
@@ -15,8 +17,8 @@ void dequantize(const LinearProblem& problem, const int32_t* __restrict accumula
                 const int32_t* __restrict weight_sums, const float* __restrict weight_scales,
                 const float* __restrict bias, int64_t count, float* __restrict y) {
   // Unsigned, so that sums which are not those of the weights wrap as they do on the GPU.
-  const auto input_zero_point = static_cast<uint32_t>(problem.input_zero_point);
-  const float input_scale = problem.input_scale;
+  const auto input_zero_point = static_cast<uint32_t>(problem.quantization.input_zero_point);
+  const float input_scale = problem.quantization.input_scale;
   for (int64_t i = 0; i < count; ++i) {
     const auto adjusted = static_cast<int32_t>(static_cast<uint32_t>(accumulators[i]) -
                                                input_zero_point * static_cast<uint32_t>(weight_sums[i]));
@@ -27,19 +29,6 @@ void dequantize(const LinearProblem& problem, const int32_t* __restrict accumula
   }
   if (problem.relu) {
     for (int64_t i = 0; i < count; ++i) y[i] = std::max(y[i], 0.0F);
-  }
-}
-
-void quantize(const LinearProblem& problem, const float* __restrict y, int64_t count, int8_t* __restrict q) {
-  // Adding and subtracting 1.5 * 2^23 rounds to nearest even, and unlike nearbyint it is vectorized without
-  // SSE4.1. It needs a small magnitude; whatever is beyond +-1024 saturates in the end anyway.
-  constexpr float kRounder = 12'582'912.0F;
-  const float inverse_scale = problem.inverse_output_scale;
-  const auto zero_point = static_cast<float>(problem.output_zero_point);
-  for (int64_t i = 0; i < count; ++i) {
-    const float scaled = std::min(std::max(y[i] * inverse_scale, -1024.0F), 1024.0F);
-    const float shifted = (scaled + kRounder) - kRounder + zero_point;
-    q[i] = static_cast<int8_t>(static_cast<int32_t>(std::min(std::max(shifted, -128.0F), 127.0F)));
   }
 }
 
@@ -56,7 +45,8 @@ void host_epilogue(const LinearProblem& problem, const HostChannels& channels, c
     float* values = problem.float_output ? static_cast<float*>(y) + i : block;
     dequantize(problem, accumulators + i, channels.weight_sums + n, channels.weight_scales + n,
                channels.bias == nullptr ? nullptr : channels.bias + n, count, values);
-    if (!problem.float_output) quantize(problem, values, count, static_cast<int8_t*>(y) + i);
+    if (!problem.float_output)
+      host_quantize(problem.quantization, values, count, static_cast<int8_t*>(y) + i);
     i += count;
   }
 }

@@ -6,16 +6,21 @@
 
 namespace q8ta::kernels {
 
+/// What the integers mean that an operator takes and gives.
+struct Quantization {
+  float input_scale = 1.0F;
+  int32_t input_zero_point = 0;
+  float inverse_output_scale = 1.0F;  ///< float32(1.0 / output_scale), divided in double
+  int32_t output_zero_point = 0;
+};
+
 /// Sizes and quantization of one call of linear: y[M, N] = x[M, K] times weights[N, K] transposed.
 struct LinearProblem {
   const char* op = "linear";  ///< for the profile
   uint32_t M = 0;
   uint32_t K = 0;
   uint32_t N = 0;
-  float input_scale = 1.0F;
-  int32_t input_zero_point = 0;
-  float inverse_output_scale = 1.0F;  ///< float32(1.0 / output_scale), divided in double
-  int32_t output_zero_point = 0;
+  Quantization quantization;
   bool relu = false;
   bool float_output = false;  ///< linear_dequant: y after the activation, not quantized
 };
@@ -41,10 +46,10 @@ inline LinearPushConstants linear_push_constants(const LinearProblem& problem, u
   return {problem.M,
           problem.N,
           K_blocks,
-          problem.input_scale,
-          problem.input_zero_point,
-          problem.inverse_output_scale,
-          problem.output_zero_point,
+          problem.quantization.input_scale,
+          problem.quantization.input_zero_point,
+          problem.quantization.inverse_output_scale,
+          problem.quantization.output_zero_point,
           problem.relu ? 1U : 0U};
 }
 

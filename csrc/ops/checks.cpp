@@ -68,6 +68,23 @@ int32_t check_zero_point(const char* op, const char* argument, int64_t zero_poin
 
 }  // namespace
 
+kernels::Quantization check_quantization(const char* op, double input_scale, int64_t input_zero_point,
+                                         double output_scale, int64_t output_zero_point) {
+  kernels::Quantization checked;
+  checked.input_scale = check_scale(op, "input_scale", input_scale);
+  checked.input_zero_point = check_zero_point(op, "input_zero_point", input_zero_point);
+  check_scale(op, "output_scale", output_scale);
+  checked.inverse_output_scale = static_cast<float>(1.0 / output_scale);
+  if (!std::isfinite(checked.inverse_output_scale) || checked.inverse_output_scale == 0.0F) {
+    fail(op, "output_scale", "expected a number whose reciprocal is a finite float32 > 0, got ",
+         output_scale);
+  }
+  checked.output_zero_point = check_zero_point(op, "output_zero_point", output_zero_point);
+  return checked;
+}
+
+void check_requantize(const Tensor& x) { check_tensor("requantize", "x", x, ScalarType::Char); }
+
 CheckedLinear check_linear(const LinearArguments& arguments) {
   const char* op = arguments.op;
   CheckedLinear checked;
@@ -103,15 +120,8 @@ CheckedLinear check_linear(const LinearArguments& arguments) {
 
   problem.K = static_cast<uint32_t>(K);
   problem.N = static_cast<uint32_t>(N);
-  problem.input_scale = check_scale(op, "input_scale", arguments.input_scale);
-  problem.input_zero_point = check_zero_point(op, "input_zero_point", arguments.input_zero_point);
-  check_scale(op, "output_scale", arguments.output_scale);
-  problem.inverse_output_scale = static_cast<float>(1.0 / arguments.output_scale);
-  if (!std::isfinite(problem.inverse_output_scale) || problem.inverse_output_scale == 0.0F) {
-    fail(op, "output_scale", "expected a number whose reciprocal is a finite float32 > 0, got ",
-         arguments.output_scale);
-  }
-  problem.output_zero_point = check_zero_point(op, "output_zero_point", arguments.output_zero_point);
+  problem.quantization = check_quantization(op, arguments.input_scale, arguments.input_zero_point,
+                                            arguments.output_scale, arguments.output_zero_point);
   problem.relu = arguments.activation == "relu";
   if (!problem.relu && arguments.activation != "none") {
     fail(op, "activation", "expected 'none' or 'relu', got '", arguments.activation, "'");

@@ -32,6 +32,12 @@ struct CheckedLinear {
   std::vector<int64_t> output_sizes;
 };
 
+/// Both ends of an operator, int8 in and int8 out.
+kernels::Quantization check_quantization(const char* op, double input_scale, int64_t input_zero_point,
+                                         double output_scale, int64_t output_zero_point);
+
+void check_requantize(const Tensor& x);
+
 /// Throws std::runtime_error naming the argument, what was expected and what came. Values inside tensors are
 /// not looked at (check_weight_scales does that where they are read).
 CheckedLinear check_linear(const LinearArguments& arguments);
