@@ -3,7 +3,10 @@
 Importing registers the ops and starts nothing: Vulkan is loaded by the first op that needs it.
 """
 
+import importlib
+
 from . import ops as ops
+from .export import load, save
 from .layouts import Layout
 from .rewrite import RewriteResult, rewrite
 from .runtime import (
@@ -30,21 +33,27 @@ __all__ = [
     "clear_weight_cache",
     "default_device",
     "devices",
+    "load",
     "profile",
+    "quantize",
     "rewrite",
+    "save",
     "use_device",
     "weight_cache_size",
 ]
 
 
+_NEED_TORCHAO = {"Q8taQuantizer": ".quantizer", "quantize": ".quantization"}
+
+
 def __getattr__(name: str) -> object:
-    # torchao is an extra; only the quantizer needs it.
-    if name == "Q8taQuantizer":
+    # torchao is an extra; only what quantizes needs it.
+    module = _NEED_TORCHAO.get(name)
+    if module is not None:
         try:
-            from .quantizer import Q8taQuantizer
+            return getattr(importlib.import_module(module, __name__), name)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] != "torchao":
                 raise
-            raise ImportError("Q8taQuantizer needs torchao: pip install q8ta-ops[quantize]") from error
-        return Q8taQuantizer
+            raise ImportError(f"{name} needs torchao: pip install q8ta-ops[quantize]") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

