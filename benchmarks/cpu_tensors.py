@@ -33,9 +33,10 @@ class Layer:
         self.sums = self.weights.sum(1, dtype=torch.int32)
         self.scales = torch.rand(N, generator=generator) * 0.01 + 1e-3
         self.bias = torch.randn(N, generator=generator)
-        # A partial, so that the time of a call is the op's and not that of looking up its arguments.
+        # The overload, which is what a rewritten graph calls, and a partial: the time of a call is the op's,
+        # not that of looking up its overload and its arguments.
         self.call = functools.partial(
-            torch.ops.q8ta.linear_gemv if M == 1 else torch.ops.q8ta.linear,
+            torch.ops.q8ta.linear_gemv.default if M == 1 else torch.ops.q8ta.linear.default,
             self.x,
             INPUT_SCALE,
             INPUT_ZERO_POINT,
@@ -116,6 +117,7 @@ def main() -> None:
     with q8ta_ops.use_device(arguments.device) as device:
         results["device"] = device.name
         print(f"device: {device.name}; torch {torch.__version__}, {torch.get_num_threads()} threads")
+        median_us(Layer(*SHAPES[0]).call, seconds=3.0)  # a machine that was idle is slower at first
         for shape in SHAPES:
             layer = Layer(*shape)
             row: dict[str, object] = {"M": shape[0], "K": shape[1], "N": shape[2]}

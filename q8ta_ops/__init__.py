@@ -21,6 +21,7 @@ from .runtime import (
     use_device,
     weight_cache_size,
 )
+from .version import __version__ as __version__
 
 __all__ = [
     "DefaultDevice",

@@ -6,17 +6,16 @@ The format is published as `manifest.schema.json` beside this file.
 from __future__ import annotations
 
 import json
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
 from .layouts import Layout
 from .rewrite.nodes import arguments, target_name
+from .version import __version__
 
 SCHEMA_VERSION = 1
 FILE_NAME = "q8ta_manifest.json"
@@ -83,7 +82,7 @@ def describe_program(program: ExportedProgram) -> dict[str, Any]:
                 "weights": None if weights is None else _describe_weights(program, weights),
             }
         )
-    producer = f"q8ta-ops {metadata.version('q8ta-ops')}"
+    producer = f"q8ta-ops {__version__}"
     return {"schema_version": SCHEMA_VERSION, "producer": producer, "operators": operators}
 
 
@@ -94,6 +93,8 @@ def parse_manifest(text: str | bytes) -> dict[str, Any]:
         ValueError: it is not JSON, has another schema version, or does not follow the schema: it may hold
             an operator or a layout that this version does not know.
     """
+    import jsonschema  # not at the top: only loading needs it, and importing it takes its time
+
     manifest = json.loads(text)
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:

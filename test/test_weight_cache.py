@@ -204,3 +204,44 @@ def test_one_weight_for_every_kernel_family():
                 changed = sample.replaced(x=sample.x[:rows])
                 for op in changed.ops():
                     assert torch.equal(changed.call(op), changed.expected(op)), (disable, rows, op)
+
+
+def padded_rows(weights: torch.Tensor, padding: int) -> torch.Tensor:
+    """The same int8 [N, K] weights in rows of a multiple of 16 bytes, with `padding` behind K."""
+    N, K = weights.shape
+    rows = torch.full((N, (K + 15) // 16 * 16), padding, dtype=torch.int8)
+    rows[:, :K] = weights
+    return rows[:, :K]
+
+
+def without_room(weights: torch.Tensor) -> torch.Tensor:
+    """Zero padding everywhere but behind the last row, where the storage ends."""
+    N, K = weights.shape
+    row_bytes = (K + 15) // 16 * 16
+    storage = padded_rows(weights, 0).as_strided((N * row_bytes,), (1,))[: (N - 1) * row_bytes + K].clone()
+    return storage.as_strided((N, K), (row_bytes, 1))
+
+
+@ROWS
+@pytest.mark.parametrize(
+    ("K", "lay_out", "kernel"),
+    [
+        (21, lambda w: w, "pack/weights"),
+        (32, lambda w: w, "copy"),
+        (32, lambda w: w.t().contiguous().t(), "pack/weights"),
+        (21, lambda w: padded_rows(w, 0), "copy"),
+        (21, lambda w: padded_rows(w, 1), "pack/weights"),
+        (21, without_room, "pack/weights"),
+        (1, lambda w: padded_rows(w, 0), "copy"),
+        (1, lambda w: padded_rows(w, -5), "pack/weights"),
+    ],
+    ids=["unpadded", "K=32", "transposed", "zeros", "not zeros", "no room", "K=1 zeros", "K=1 not zeros"],
+)
+def test_rows_that_lie_as_kernels_read_them_are_copied(path, rows, K, lay_out, kernel):
+    sample = make_sample((rows,), K, 24, seed=3)
+    sample = sample.with_weights(lay_out(sample.weights))
+    q8ta_ops.clear_weight_cache()
+    with q8ta_ops.profile() as profile:
+        path.check(sample)
+    kernels = {dispatch.kernel for dispatch in profile.dispatches if dispatch.op == "weights"}
+    assert kernels == ({kernel} if profile.dispatches[0].kernel[:4] != "host" else set())

@@ -37,17 +37,29 @@ struct Scope {
 };
 
 constexpr Scope kHostReads{VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT};
-constexpr Scope kReadsAndWrites{VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
-                                VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
-                                    VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
+constexpr Scope kShaders{VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                         VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
+constexpr Scope kCopies{VK_PIPELINE_STAGE_TRANSFER_BIT,
+                        VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
+
+/// What these commands do: a barrier waits for nothing else.
+Scope scope_of(const std::vector<Command>& commands) {
+  Scope scope{};
+  for (const Command& command : commands) {
+    const Scope& part = command.pipeline != nullptr ? kShaders : kCopies;
+    scope.stages |= part.stages;
+    scope.access |= part.access;
+  }
+  return scope;
+}
 
 /// What was written before is visible to `later`.
-void barrier(const VolkDeviceTable& api, VkCommandBuffer commands, const Scope& later) {
+void barrier(const VolkDeviceTable& api, VkCommandBuffer commands, const Scope& earlier, const Scope& later) {
+  constexpr VkAccessFlags kWrites = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
   VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
-  memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+  memory.srcAccessMask = earlier.access & kWrites;
   memory.dstAccessMask = later.access;
-  api.vkCmdPipelineBarrier(commands, kReadsAndWrites.stages, later.stages, 0, 1, &memory, 0, nullptr, 0,
-                           nullptr);
+  api.vkCmdPipelineBarrier(commands, earlier.stages, later.stages, 0, 1, &memory, 0, nullptr, 0, nullptr);
 }
 
 }  // namespace
@@ -75,8 +87,9 @@ void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads
   if (timestamps != VK_NULL_HANDLE) {
     api.vkCmdResetQueryPool(commands_buffer_, timestamps, 0, 2 * timestamp_pairs);
   }
+  const Scope scope = scope_of(commands);
   for (uint32_t i = 0; i < commands.size(); ++i) {
-    if (commands[i].barrier_before) barrier(api, commands_buffer_, kReadsAndWrites);
+    if (commands[i].barrier_before) barrier(api, commands_buffer_, scope, scope);
     const bool timed = timestamps != VK_NULL_HANDLE && i < timestamp_pairs;
     if (timed) {
       api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT, timestamps, 2 * i);
@@ -90,7 +103,9 @@ void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads
       api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, timestamps, 2 * i + 1);
     }
   }
-  if (!commands.empty()) barrier(api, commands_buffer_, host_reads ? kHostReads : kReadsAndWrites);
+  // Later submissions of this stream reuse its memory by shaders and copies alike.
+  constexpr Scope kLater{kShaders.stages | kCopies.stages, kShaders.access | kCopies.access};
+  if (!commands.empty()) barrier(api, commands_buffer_, scope, host_reads ? kHostReads : kLater);
   check(api.vkEndCommandBuffer(commands_buffer_), "vkEndCommandBuffer");
 }
 
