@@ -55,7 +55,7 @@ void for_each_slab(const vulkan::Device& device, const LinearProblem& problem, R
 
 void record_gemv(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
                  const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels) {
-  const vulkan::UploadedBytes uploaded =
+  const vulkan::ByteRange uploaded =
       stream.upload(x, problem.K, static_cast<size_t>(weight_row_bytes(problem.K)));
   for_each_slab(
       stream.device(), problem, [&](int64_t first, const LinearProblem& slab, const Output& output) {

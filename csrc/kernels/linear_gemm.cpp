@@ -33,9 +33,9 @@ GemmTile choose_tile(const LinearProblem& problem) {
 
 }  // namespace
 
-void record_linear_gemm(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
+void record_linear_gemm(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
                         const LinearBuffers& buffers) {
-  vulkan::Device& device = stream.device();
+  vulkan::Device& device = recorder.device();
   const GemmTile tile = choose_tile(problem);
 
   vulkan::PipelineSpec spec;
@@ -46,10 +46,10 @@ void record_linear_gemm(vulkan::Stream& stream, const KernelFamily& family, cons
 
   const LinearPushConstants arguments =
       linear_push_constants(problem, static_cast<uint32_t>(ceil_div(problem.K, 4)));
-  stream.dispatch(device.pipelines().get(spec),
-                  {{buffers.x}, {buffers.weights}, {buffers.channels}, {buffers.y, true}},
-                  std::as_bytes(std::span(&arguments, 1)), workgroup_count(problem, tile),
-                  {problem.op, family.gemm_name(problem.float_output), problem.M, problem.K, problem.N});
+  recorder.dispatch(device.pipelines().get(spec),
+                    {{buffers.x}, {buffers.weights}, {buffers.channels}, {buffers.y, true}},
+                    std::as_bytes(std::span(&arguments, 1)), workgroup_count(problem, tile),
+                    {problem.op, family.gemm_name(problem.float_output), problem.M, problem.K, problem.N});
 }
 
 }  // namespace q8ta::kernels

@@ -41,9 +41,9 @@ bool subgroup_gemv_fits(const vulkan::DeviceInfo& info) {
          threads <= info.limits.maxComputeWorkGroupSize[0];
 }
 
-void record_linear_gemv(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
+void record_linear_gemv(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
                         const LinearBuffers& buffers) {
-  vulkan::Device& device = stream.device();
+  vulkan::Device& device = recorder.device();
   const GemvShape shape = choose_shape(device.info(), family, problem.N);
 
   vulkan::PipelineSpec spec;
@@ -58,10 +58,10 @@ void record_linear_gemv(vulkan::Stream& stream, const KernelFamily& family, cons
   const auto K_chunks = static_cast<uint32_t>(weight_row_bytes(problem.K) / 16);
   const LinearPushConstants arguments = linear_push_constants(problem, K_chunks);
   const auto workgroups = static_cast<uint32_t>(ceil_div(problem.N, shape.outputs));
-  stream.dispatch(device.pipelines().get(spec),
-                  {{buffers.x}, {buffers.weights}, {buffers.channels}, {buffers.y, true}},
-                  std::as_bytes(std::span(&arguments, 1)), workgroups,
-                  {problem.op, family.gemv_name(problem.float_output), problem.M, problem.K, problem.N});
+  recorder.dispatch(device.pipelines().get(spec),
+                    {{buffers.x}, {buffers.weights}, {buffers.channels}, {buffers.y, true}},
+                    std::as_bytes(std::span(&arguments, 1)), workgroups,
+                    {problem.op, family.gemv_name(problem.float_output), problem.M, problem.K, problem.N});
 }
 
 }  // namespace q8ta::kernels

@@ -38,7 +38,7 @@ int64_t words_per_row(const Matrices& matrices, PackOrder order) {
   return ceil_div(matrices.columns, 4);
 }
 
-void record(vulkan::Stream& stream, std::string_view shader, const vulkan::BufferRange& from,
+void record(vulkan::Recorder& recorder, std::string_view shader, const vulkan::BufferRange& from,
             const vulkan::BufferRange& to, const Matrices& matrices, PackOrder order, int64_t word_count,
             uint32_t first_byte, const char* op, const char* kernel) {
   vulkan::PipelineSpec spec;
@@ -52,11 +52,11 @@ void record(vulkan::Stream& stream, std::string_view shader, const vulkan::Buffe
                                     static_cast<uint32_t>(word_count),
                                     first_byte,
                                     static_cast<uint32_t>(matrices.bytes())};
-  stream.dispatch(stream.device().pipelines().get(spec), {{from}, {to, true}},
-                  std::as_bytes(std::span(&arguments, 1)),
-                  static_cast<uint32_t>(ceil_div(word_count, kThreads)),
-                  {op, kernel, static_cast<uint32_t>(matrices.count * matrices.rows),
-                   static_cast<uint32_t>(matrices.columns), 0});
+  recorder.dispatch(recorder.device().pipelines().get(spec), {{from}, {to, true}},
+                    std::as_bytes(std::span(&arguments, 1)),
+                    static_cast<uint32_t>(ceil_div(word_count, kThreads)),
+                    {op, kernel, static_cast<uint32_t>(matrices.count * matrices.rows),
+                     static_cast<uint32_t>(matrices.columns), 0});
 }
 
 }  // namespace
@@ -72,15 +72,15 @@ int64_t packed_words(const Matrices& matrices, PackOrder order) {
   }
 }
 
-void record_pack(vulkan::Stream& stream, const vulkan::UploadedBytes& source, const Matrices& matrices,
+void record_pack(vulkan::Recorder& recorder, const vulkan::ByteRange& source, const Matrices& matrices,
                  PackOrder order, const vulkan::BufferRange& packed, const char* op) {
-  record(stream, "pack", source.range, packed, matrices, order, packed_words(matrices, order),
+  record(recorder, "pack", source.range, packed, matrices, order, packed_words(matrices, order),
          source.first_byte, op, pack_name(order));
 }
 
-void record_unpack(vulkan::Stream& stream, const vulkan::BufferRange& packed, const Matrices& matrices,
+void record_unpack(vulkan::Recorder& recorder, const vulkan::BufferRange& packed, const Matrices& matrices,
                    PackOrder order, const vulkan::BufferRange& destination, const char* op) {
-  record(stream, "unpack", packed, destination, matrices, order, ceil_div(matrices.bytes(), 4), 0, op,
+  record(recorder, "unpack", packed, destination, matrices, order, ceil_div(matrices.bytes(), 4), 0, op,
          unpack_name(order));
 }
 

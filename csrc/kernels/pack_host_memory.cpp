@@ -70,8 +70,7 @@ void run_pack(vulkan::Device& device, const Matrices& matrices, Layout layout, c
     const auto bytes = static_cast<size_t>(4 * packed_words(piece, layout));
     stream->begin();
     stream->set_destination(words + first_word);
-    const vulkan::UploadedBytes source =
-        stream->upload(rows + first_byte, static_cast<size_t>(piece.bytes()));
+    const vulkan::ByteRange source = stream->upload(rows + first_byte, static_cast<size_t>(piece.bytes()));
     record_pack(*stream, source, piece, pack_order(layout), stream->download(0, bytes, 1, bytes), "pack");
     stream->submit();
     stream->wait();

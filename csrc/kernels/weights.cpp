@@ -33,10 +33,10 @@ DeviceWeights::DeviceWeights(vulkan::Device& device, const int8_t* weights, int6
   for (int64_t first = 0; first < N; first += chunk_rows) {
     const int64_t chunk = std::min(chunk_rows, N - first);
     stream->begin();
-    const vulkan::UploadedBytes source =
+    const vulkan::ByteRange source =
         stream->upload(weights + first * source_row_bytes, static_cast<size_t>(chunk * source_row_bytes));
     if (packed) {
-      stream->copy(source, rows(first, chunk),
+      stream->copy(source.bytes(static_cast<VkDeviceSize>(chunk * row_bytes_)), rows(first, chunk),
                    {"weights", "copy", static_cast<uint32_t>(chunk), static_cast<uint32_t>(K), 0});
     } else {
       record_pack(*stream, source, {1, chunk, K}, PackOrder::weights, rows(first, chunk), "weights");

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "vulkan/stream.h"
-
 namespace q8ta::vulkan {
 namespace {
 

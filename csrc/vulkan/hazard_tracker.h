@@ -3,11 +3,9 @@
 #include <span>
 #include <vector>
 
-#include "vulkan/buffer.h"
+#include "vulkan/command.h"
 
 namespace q8ta::vulkan {
-
-struct Binding;
 
 /// Knows which bytes were touched since the last barrier, so that one is recorded only where a hazard is.
 class HazardTracker {

@@ -31,35 +31,11 @@ uint64_t hash_of(const std::vector<Command>& commands) {
   return hash;
 }
 
-struct Scope {
-  VkPipelineStageFlags stages;
-  VkAccessFlags access;
-};
-
-constexpr Scope kHostReads{VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT};
-constexpr Scope kShaders{VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
-                         VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
-constexpr Scope kCopies{VK_PIPELINE_STAGE_TRANSFER_BIT,
-                        VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
-
 /// What these commands do: a barrier waits for nothing else.
-Scope scope_of(const std::vector<Command>& commands) {
-  Scope scope{};
-  for (const Command& command : commands) {
-    const Scope& part = command.pipeline != nullptr ? kShaders : kCopies;
-    scope.stages |= part.stages;
-    scope.access |= part.access;
-  }
+Scope scope_of_all(const std::vector<Command>& commands) {
+  Scope scope;
+  for (const Command& command : commands) scope |= scope_of(command);
   return scope;
-}
-
-/// What was written before is visible to `later`.
-void barrier(const VolkDeviceTable& api, VkCommandBuffer commands, const Scope& earlier, const Scope& later) {
-  constexpr VkAccessFlags kWrites = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
-  VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
-  memory.srcAccessMask = earlier.access & kWrites;
-  memory.dstAccessMask = later.access;
-  api.vkCmdPipelineBarrier(commands, earlier.stages, later.stages, 0, 1, &memory, 0, nullptr, 0, nullptr);
 }
 
 }  // namespace
@@ -87,61 +63,22 @@ void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads
   if (timestamps != VK_NULL_HANDLE) {
     api.vkCmdResetQueryPool(commands_buffer_, timestamps, 0, 2 * timestamp_pairs);
   }
-  const Scope scope = scope_of(commands);
+  const Scope scope = scope_of_all(commands);
   for (uint32_t i = 0; i < commands.size(); ++i) {
-    if (commands[i].barrier_before) barrier(api, commands_buffer_, scope, scope);
+    if (commands[i].barrier_before) record_barrier(device_, commands_buffer_, scope, scope);
     const bool timed = timestamps != VK_NULL_HANDLE && i < timestamp_pairs;
     if (timed) {
       api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT, timestamps, 2 * i);
     }
-    if (commands[i].pipeline != nullptr) {
-      record_dispatch(commands[i]);
-    } else {
-      record_copy(commands[i]);
-    }
+    record_command(device_, commands_buffer_, descriptors_, commands[i]);
     if (timed) {
       api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, timestamps, 2 * i + 1);
     }
   }
   // Later submissions of this stream reuse its memory by shaders and copies alike.
-  constexpr Scope kLater{kShaders.stages | kCopies.stages, kShaders.access | kCopies.access};
-  if (!commands.empty()) barrier(api, commands_buffer_, scope, host_reads ? kHostReads : kLater);
+  if (!commands.empty())
+    record_barrier(device_, commands_buffer_, scope, host_reads ? kHostReads : kDeviceWork);
   check(api.vkEndCommandBuffer(commands_buffer_), "vkEndCommandBuffer");
-}
-
-void RecordedBatch::record_dispatch(const Command& command) {
-  const VolkDeviceTable& api = device_.api();
-  const Pipeline& pipeline = *command.pipeline;
-  const VkDescriptorSet set = descriptors_.allocate(pipeline.set_layout());
-  std::array<VkDescriptorBufferInfo, Command::kMaxBindings> buffers;
-  std::transform(command.bindings.begin(), command.bindings.begin() + command.binding_count, buffers.begin(),
-                 [](const BufferRange& range) {
-                   return VkDescriptorBufferInfo{range.buffer, range.offset, range.size};
-                 });
-  VkWriteDescriptorSet write{VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET};
-  write.dstSet = set;
-  write.descriptorCount = command.binding_count;  // runs on over consecutive bindings
-  write.descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
-  write.pBufferInfo = buffers.data();
-  api.vkUpdateDescriptorSets(device_.handle(), 1, &write, 0, nullptr);
-
-  api.vkCmdBindPipeline(commands_buffer_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle());
-  api.vkCmdBindDescriptorSets(commands_buffer_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.layout(), 0, 1, &set,
-                              0, nullptr);
-  api.vkCmdPushConstants(commands_buffer_, pipeline.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
-                         command.push_constant_bytes, command.push_constants.data());
-
-  const uint32_t limit = device_.info().limits.maxComputeWorkGroupCount[0];
-  const uint32_t rows = (command.workgroups + limit - 1) / limit;
-  const uint32_t columns = (command.workgroups + rows - 1) / rows;
-  api.vkCmdDispatch(commands_buffer_, columns, rows, 1);
-}
-
-void RecordedBatch::record_copy(const Command& command) {
-  const BufferRange& from = command.bindings[0];
-  const BufferRange& to = command.bindings[1];
-  const VkBufferCopy region{from.offset, to.offset, to.size};
-  device_.api().vkCmdCopyBuffer(commands_buffer_, from.buffer, to.buffer, 1, &region);
 }
 
 VkCommandBuffer BatchCache::get(const std::vector<Command>& commands, bool host_reads) {

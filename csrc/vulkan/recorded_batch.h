@@ -1,33 +1,13 @@
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
-#include "vulkan/buffer.h"
+#include "vulkan/command.h"
 #include "vulkan/descriptor_pool.h"
-#include "vulkan/pipeline.h"
 
 namespace q8ta::vulkan {
-
-/// One dispatch as it is recorded, or, without a pipeline, a copy from bindings[0] to bindings[1]. Plain
-/// values, so that two can be compared.
-struct Command {
-  static constexpr size_t kMaxBindings = 4;
-  static constexpr size_t kMaxPushConstantBytes = 32;
-
-  const Pipeline* pipeline = nullptr;
-  std::array<BufferRange, kMaxBindings> bindings;
-  uint32_t binding_count = 0;
-  std::array<std::byte, kMaxPushConstantBytes> push_constants{};
-  uint32_t push_constant_bytes = 0;
-  uint32_t workgroups = 0;
-  bool barrier_before = false;
-
-  bool operator==(const Command&) const = default;
-};
 
 /// A command buffer with its descriptor sets. May be submitted again once the GPU is done with it.
 class RecordedBatch {
@@ -46,9 +26,6 @@ class RecordedBatch {
   VkCommandBuffer handle() const { return commands_buffer_; }
 
  private:
-  void record_dispatch(const Command& command);
-  void record_copy(const Command& command);
-
   Device& device_;
   VkCommandPool pool_;
   VkCommandBuffer commands_buffer_ = VK_NULL_HANDLE;

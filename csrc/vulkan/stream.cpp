@@ -86,7 +86,7 @@ std::optional<BufferRange> Stream::import_pages(const void* data, size_t bytes) 
   return imports_.back().range().subrange(first - begin, bytes);
 }
 
-UploadedBytes Stream::upload(const void* data, size_t bytes, size_t readable_bytes) {
+ByteRange Stream::upload(const void* data, size_t bytes, size_t readable_bytes) {
   const bool reads_behind = readable_bytes > bytes;
   if (!reads_behind) {
     if (const std::optional<BufferRange> imported = import_pages(data, bytes)) {
@@ -130,30 +130,18 @@ BufferRange Stream::download(size_t offset, size_t row_bytes, size_t rows, size_
 void Stream::dispatch(const Pipeline& pipeline, std::initializer_list<Binding> bindings,
                       std::span<const std::byte> push_constants, uint32_t workgroups,
                       const DispatchLabel& label) {
-  Command& command = commands_.emplace_back();
-  command.pipeline = &pipeline;
-  for (const Binding& binding : bindings) {
-    if (binding.range.size > device_.max_binding_bytes()) {
-      throw Error(std::string("internal error: a binding of ") + label.kernel + " covers " +
-                  std::to_string(binding.range.size) + " bytes, more than maxStorageBufferRange");
-    }
-    command.bindings.at(command.binding_count++) = binding.range;
-  }
-  std::copy(push_constants.begin(), push_constants.end(), command.push_constants.begin());
-  command.push_constant_bytes = static_cast<uint32_t>(push_constants.size());
-  command.workgroups = workgroups;
-  command.barrier_before = hazards_.needs_barrier({bindings.begin(), bindings.size()});
-  if (profiling_) profiled_.push_back({label, workgroups, std::nullopt});
+  append(dispatch_command(device_, pipeline, bindings, push_constants, workgroups, label.kernel),
+         {bindings.begin(), bindings.size()}, label);
 }
 
-void Stream::copy(const UploadedBytes& from, const BufferRange& to, const DispatchLabel& label) {
-  const std::array<Binding, 2> bindings{Binding{from.range.subrange(from.first_byte, to.size)},
-                                        Binding{to, true}};
-  Command& command = commands_.emplace_back();
-  command.binding_count = bindings.size();
-  for (size_t i = 0; i < bindings.size(); ++i) command.bindings[i] = bindings[i].range;
+void Stream::copy(const BufferRange& from, const BufferRange& to, const DispatchLabel& label) {
+  append(copy_command(from, to), std::array<Binding, 2>{Binding{from}, Binding{to, true}}, label);
+}
+
+void Stream::append(Command command, std::span<const Binding> bindings, const DispatchLabel& label) {
   command.barrier_before = hazards_.needs_barrier(bindings);
-  if (profiling_) profiled_.push_back({label, 0, std::nullopt});
+  commands_.push_back(command);
+  if (profiling_) profiled_.push_back({label, command.workgroups, std::nullopt});
 }
 
 VkCommandBuffer Stream::recorded() {

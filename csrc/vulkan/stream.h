@@ -10,38 +10,27 @@
 #include "vulkan/hazard_tracker.h"
 #include "vulkan/profiler.h"
 #include "vulkan/recorded_batch.h"
+#include "vulkan/recorder.h"
 
 namespace q8ta::vulkan {
 
-/// A storage buffer argument of a dispatch and what the shader does with it.
-struct Binding {
-  BufferRange range;
-  bool written = false;
-};
-
-/// Host bytes that a shader can read: they start `first_byte` bytes into `range`.
-struct UploadedBytes {
-  BufferRange range;
-  uint32_t first_byte = 0;
-};
-
 /// Records, submits and waits for one batch of work at a time: begin, upload, dispatch or copy, download,
 /// submit, wait. Used by one thread at a time (StreamPool hands them out).
-class Stream {
+class Stream final : public Recorder {
  public:
   explicit Stream(Device& device);
-  ~Stream();
+  ~Stream() override;
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  Device& device() { return device_; }
+  Device& device() override { return device_; }
 
   void begin();
 
   /// Makes `bytes` of host memory readable by the next dispatches: a copy into staging memory, or the memory
   /// itself where host and device share it and it is large. Shaders may read `readable_bytes` (0: `bytes`);
   /// what lies behind `bytes` is undefined. The host memory must stay unchanged until wait().
-  UploadedBytes upload(const void* data, size_t bytes, size_t readable_bytes = 0);
+  ByteRange upload(const void* data, size_t bytes, size_t readable_bytes = 0);
 
   /// The same for int32 words, which need to start where a binding may: `bytes` is a multiple of 4.
   BufferRange upload_words(const void* data, size_t bytes);
@@ -54,16 +43,13 @@ class Stream {
   /// that are `stride` bytes apart.
   BufferRange download(size_t offset, size_t row_bytes, size_t rows, size_t stride);
 
-  /// Device memory until the end of this batch.
-  BufferRange scratch(VkDeviceSize bytes) { return scratch_.allocate(bytes).range; }
+  /// Until the end of this batch.
+  BufferRange scratch(VkDeviceSize bytes) override { return scratch_.allocate(bytes).range; }
 
-  /// Records a dispatch of `workgroups` workgroups, folded into two dimensions where the device needs it
-  /// (shaders use workgroup_index()), behind a barrier if an earlier dispatch of the batch is in conflict.
   void dispatch(const Pipeline& pipeline, std::initializer_list<Binding> bindings,
-                std::span<const std::byte> push_constants, uint32_t workgroups, const DispatchLabel& label);
-
-  /// Records a copy of uploaded bytes to `to`, which has their size.
-  void copy(const UploadedBytes& from, const BufferRange& to, const DispatchLabel& label);
+                std::span<const std::byte> push_constants, uint32_t workgroups,
+                const DispatchLabel& label) override;
+  void copy(const BufferRange& from, const BufferRange& to, const DispatchLabel& label) override;
 
   void submit();
 
@@ -82,6 +68,7 @@ class Stream {
 
   void create();
   void destroy();
+  void append(Command command, std::span<const Binding> bindings, const DispatchLabel& label);
   std::optional<BufferRange> import_pages(const void* data, size_t bytes);
   BufferRange stage(const void* data, size_t bytes, size_t readable_bytes);
   VkCommandBuffer recorded();
