@@ -44,8 +44,12 @@ Buffer::Buffer(Device& device, MemoryUse use, VkDeviceSize size)
   const VkResult result =
       vmaCreateBuffer(device.allocator(), &buffer_info, &memory_info, &buffer_, &allocation_, &allocated);
   if (result != VK_SUCCESS) {
-    throw Error("could not allocate " + std::to_string(size) + " bytes on " + device.info().name + ": " +
-                result_name(result));
+    const std::string message = "could not allocate " + std::to_string(size) + " bytes on " +
+                                device.info().name + ": " + result_name(result);
+    if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY || result == VK_ERROR_OUT_OF_HOST_MEMORY) {
+      throw OutOfMemory(message);
+    }
+    throw Error(message);
   }
   mapped_ = static_cast<std::byte*>(allocated.pMappedData);
 }

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <vector>
 
+#include "vulkan/device_stream.h"
 #include "vulkan/error.h"
 #include "vulkan/instance.h"
+#include "vulkan/memory_pool.h"
 #include "vulkan/stream_pool.h"
 
 namespace q8ta::vulkan {
@@ -28,6 +30,8 @@ Device::~Device() { destroy(); }
 void Device::destroy() {
   if (device_ == VK_NULL_HANDLE) return;
   api_.vkDeviceWaitIdle(device_);
+  stream_.reset();
+  memory_.reset();
   streams_.reset();
   pipelines_.reset();
   if (allocator_ != VK_NULL_HANDLE) vmaDestroyAllocator(allocator_);
@@ -90,6 +94,8 @@ void Device::create(const Instance& instance) {
 
   pipelines_ = std::make_unique<PipelineCache>(*this);
   streams_ = std::make_unique<StreamPool>(*this);
+  memory_ = std::make_unique<MemoryPool>(*this);
+  stream_ = std::make_unique<DeviceStream>(*this);
 }
 
 std::optional<uint32_t> Device::find_memory_type(uint32_t type_bits, VkMemoryPropertyFlags wanted) const {

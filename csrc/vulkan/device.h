@@ -14,6 +14,8 @@ namespace q8ta::vulkan {
 
 class Instance;
 class StreamPool;
+class DeviceStream;
+class MemoryPool;
 
 constexpr VkDeviceSize round_up(VkDeviceSize value, VkDeviceSize multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -33,6 +35,8 @@ class Device {
   VmaAllocator allocator() const { return allocator_; }
   PipelineCache& pipelines() { return *pipelines_; }
   StreamPool& streams() { return *streams_; }
+  DeviceStream& stream() { return *stream_; }
+  MemoryPool& memory() { return *memory_; }
   ValidationMode validation() const { return validation_; }
   bool validating() const { return validation_ != ValidationMode::off; }
 
@@ -61,6 +65,8 @@ class Device {
   VmaAllocator allocator_ = VK_NULL_HANDLE;
   std::unique_ptr<PipelineCache> pipelines_;
   std::unique_ptr<StreamPool> streams_;
+  std::unique_ptr<MemoryPool> memory_;
+  std::unique_ptr<DeviceStream> stream_;
 };
 
 }  // namespace q8ta::vulkan

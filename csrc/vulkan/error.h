@@ -21,6 +21,12 @@ class Unavailable : public Error {
 
 const char* result_name(VkResult result);
 
+/// There is no memory left on the device or the host.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Throws Error naming `call` unless the result is VK_SUCCESS.
 void check(VkResult result, const char* call);
 
