@@ -27,4 +27,18 @@ set_target_properties(q8ta_torch_ops PROPERTIES INSTALL_RPATH_USE_LINK_PATH OFF)
 pybind11_add_module(_C MODULE csrc/bindings/module.cpp)
 target_link_libraries(_C PRIVATE q8ta_vulkan)
 
-install(TARGETS q8ta_torch_ops _C LIBRARY DESTINATION . COMPONENT python)
+# The vk device needs torch's C++ ABI, which changes from one minor version to the next: its library is named after
+# the torch that it was built for, and loaded only by q8ta_ops.enable_vk_device().
+execute_process(
+  COMMAND "${Python_EXECUTABLE}" -c "import torch; print('_'.join(torch.__version__.split('.')[:2]), end='')"
+  OUTPUT_VARIABLE TORCH_MINOR COMMAND_ERROR_IS_FATAL ANY)
+file(GLOB DEVICE_SOURCES CONFIGURE_DEPENDS csrc/device/*.cpp)
+pybind11_add_module(q8ta_vk_device MODULE ${DEVICE_SOURCES})
+set_target_properties(q8ta_vk_device PROPERTIES OUTPUT_NAME "_vk_device_torch_${TORCH_MINOR}"
+                                                INSTALL_RPATH_USE_LINK_PATH OFF)
+target_include_directories(q8ta_vk_device SYSTEM PRIVATE
+  "${TORCH_ROOT}/include" "${TORCH_ROOT}/include/torch/csrc/api/include")
+find_library(C10_LIBRARY c10 PATHS "${TORCH_ROOT}/lib" NO_DEFAULT_PATH REQUIRED)
+target_link_libraries(q8ta_vk_device PRIVATE q8ta_vulkan "${TORCH_CPU_LIBRARY}" "${C10_LIBRARY}")
+
+install(TARGETS q8ta_torch_ops _C q8ta_vk_device LIBRARY DESTINATION . COMPONENT python)

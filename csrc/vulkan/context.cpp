@@ -40,6 +40,11 @@ void Context::close_if_validating() {
   const std::unique_ptr<Context> destroyed(existing);
 }
 
+bool Context::is_closed() {
+  const std::lock_guard lock(context_mutex);
+  return closed;
+}
+
 Context::Context() : instance_(parse_validation_mode(std::getenv("Q8TA_VALIDATION"))) {
   uint32_t index = 0;
   for (VkPhysicalDevice physical_device : instance_.physical_devices()) {

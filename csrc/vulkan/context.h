@@ -23,6 +23,9 @@ class Context {
   /// afterwards.
   static void close_if_validating();
 
+  /// True after that.
+  static bool is_closed();
+
   /// For get() alone.
   Context();
 

@@ -166,6 +166,12 @@ void DeviceStream::flush() {
   submit();
 }
 
+bool DeviceStream::idle() {
+  const std::lock_guard lock(mutex_);
+  check_usable();
+  return !batches_[current_]->open && gpu_is_idle();
+}
+
 void DeviceStream::synchronize() {
   const std::lock_guard lock(mutex_);
   check_usable();

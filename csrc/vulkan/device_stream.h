@@ -49,6 +49,9 @@ class DeviceStream final : public Recorder {
   /// Submits what is recorded.
   void flush();
 
+  /// True if nothing is recorded or running.
+  bool idle();
+
   /// Waits for everything that was recorded. Throws Error if the device failed; the message names the ops.
   void synchronize();
 

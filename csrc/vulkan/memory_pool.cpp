@@ -15,8 +15,8 @@
 
 namespace q8ta::vulkan {
 
-DeviceBlock::DeviceBlock(Device& device, VkDeviceSize bytes)
-    : buffer_(device, MemoryUse::device_local, bytes) {
+DeviceBlock::DeviceBlock(Device& device, MemoryPool& pool, VkDeviceSize bytes)
+    : pool_(pool), buffer_(device, MemoryUse::device_local, bytes) {
   address_ = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address_ == MAP_FAILED) {
     throw Error("could not reserve " + std::to_string(bytes) +
@@ -63,12 +63,12 @@ DeviceBlock* MemoryPool::allocate(VkDeviceSize bytes) {
 
 std::unique_ptr<DeviceBlock> MemoryPool::make_block(VkDeviceSize size) {
   try {
-    return std::make_unique<DeviceBlock>(device_, size);
+    return std::make_unique<DeviceBlock>(device_, *this, size);
   } catch (const OutOfMemory&) {
     empty_cache();
   }
   try {
-    return std::make_unique<DeviceBlock>(device_, size);
+    return std::make_unique<DeviceBlock>(device_, *this, size);
   } catch (const OutOfMemory& error) {
     const Statistics now = statistics();
     throw OutOfMemory(std::string(error.what()) + "; tensors take " + std::to_string(now.allocated_bytes) +

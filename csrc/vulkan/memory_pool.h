@@ -12,20 +12,24 @@
 
 namespace q8ta::vulkan {
 
+class MemoryPool;
+
 /// Device memory of one tensor storage. Move-less: what refers to it keeps its address.
 class DeviceBlock {
  public:
-  DeviceBlock(Device& device, VkDeviceSize bytes);
+  DeviceBlock(Device& device, MemoryPool& pool, VkDeviceSize bytes);
   ~DeviceBlock();
   DeviceBlock(const DeviceBlock&) = delete;
   DeviceBlock& operator=(const DeviceBlock&) = delete;
 
+  MemoryPool& pool() const { return pool_; }
   const Buffer& buffer() const { return buffer_; }
 
   /// Stands for the memory where a pointer is wanted. Reserved address space: unique, and no one can read it.
   void* address() const { return address_; }
 
  private:
+  MemoryPool& pool_;
   Buffer buffer_;
   void* address_ = nullptr;
 };

@@ -1,0 +1,81 @@
+#include "device/allocator.h"
+
+#include <c10/core/impl/alloc_cpu.h>
+
+#include "device/devices.h"
+#include "vulkan/context.h"
+#include "vulkan/device_stream.h"
+#include "vulkan/error.h"
+#include "vulkan/fork.h"
+
+namespace q8ta::device {
+namespace {
+
+/// Which pool a block belongs to is asked of the block: the deleter gets nothing else.
+void free_block(void* context) {
+  if (context == nullptr || vulkan::inherited_by_fork() || vulkan::Context::is_closed()) return;
+  auto* block = static_cast<vulkan::DeviceBlock*>(context);
+  block->pool().free(block);
+}
+
+class Allocator final : public c10::DeviceAllocator {
+ public:
+  c10::DataPtr allocate(size_t bytes) override {
+    const c10::Device device(c10::DeviceType::PrivateUse1, current_device());
+    vulkan::Device& vulkan_device = device_at(device.index());
+    if (bytes == 0) return {nullptr, nullptr, &free_block, device};
+    try {
+      vulkan::DeviceBlock* block = vulkan_device.memory().allocate(bytes);
+      return {block->address(), block, &free_block, device};
+    } catch (const vulkan::OutOfMemory& error) {
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "vk: out of memory: ", error.what());
+    }
+  }
+
+  c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
+
+  void copy_data(void* /*destination*/, const void* /*source*/, std::size_t /*count*/) const override {
+    TORCH_CHECK(false, "vk: memory cannot be copied by address");
+  }
+
+  bool initialized() override { return device_count() > 0; }
+
+  void emptyCache(c10::MempoolId_t /*pool*/) override {
+    for (c10::DeviceIndex i = 0; i < device_count(); ++i) device_at(i).memory().empty_cache();
+  }
+
+  // There is one stream, and memory is reused in its order.
+  void recordStream(const c10::DataPtr& /*data*/, c10::Stream /*stream*/) override {}
+
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex index) override {
+    const vulkan::MemoryPool::Statistics now = device_at(index).memory().statistics();
+    c10::CachingDeviceAllocator::DeviceStats stats;
+    constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    const auto set = [](c10::CachingAllocator::Stat& stat, uint64_t current, uint64_t peak,
+                        uint64_t allocated, uint64_t freed) {
+      stat.current = static_cast<int64_t>(current);
+      stat.peak = static_cast<int64_t>(peak);
+      stat.allocated = static_cast<int64_t>(allocated);
+      stat.freed = static_cast<int64_t>(freed);
+    };
+    const uint64_t live = now.allocations - now.frees;
+    set(stats.allocation[kAll], live, live, now.allocations, now.frees);
+    set(stats.allocated_bytes[kAll], now.allocated_bytes, now.peak_allocated_bytes, now.allocated_bytes, 0);
+    set(stats.reserved_bytes[kAll], now.reserved_bytes, now.peak_reserved_bytes, now.reserved_bytes, 0);
+    return stats;
+  }
+
+  void resetAccumulatedStats(c10::DeviceIndex /*index*/) override {}
+  void resetPeakStats(c10::DeviceIndex index) override { device_at(index).memory().reset_peaks(); }
+};
+
+}  // namespace
+
+c10::DeviceAllocator& allocator() {
+  static Allocator instance;
+  return instance;
+}
+
+void register_allocator() { c10::SetAllocator(c10::DeviceType::PrivateUse1, &allocator()); }
+
+}  // namespace q8ta::device

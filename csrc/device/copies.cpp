@@ -1,0 +1,105 @@
+#include "device/copies.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty_strided.h>
+#include <c10/core/DeviceGuard.h>
+
+#include <algorithm>
+
+#include "device/allocator.h"
+#include "device/devices.h"
+#include "device/tensor_memory.h"
+#include "vulkan/device_stream.h"
+
+namespace q8ta::device {
+namespace {
+
+/// Elements lie where the host's tensor with these strides has them.
+void upload(const at::Tensor& from, const at::Tensor& to) {
+  const auto bytes = static_cast<size_t>(span_bytes(to));
+  vulkan_device_of(to).stream().upload(from.const_data_ptr(), bytes, memory_of(to));
+}
+
+/// A CPU tensor that starts at the beginning of its own storage.
+at::Tensor with_strides_of(const at::Tensor& like, const at::Tensor& values) {
+  if (values.dtype() == like.dtype() && values.strides() == like.strides() && !values.is_conj() &&
+      !values.is_neg()) {
+    return values;
+  }
+  at::Tensor strided = at::empty_strided(like.sizes(), like.strides(), like.options().device(at::kCPU));
+  strided.copy_(values);
+  return strided;
+}
+
+void copy_to_device(const at::Tensor& from, const at::Tensor& to) {
+  if (to.is_non_overlapping_and_dense()) {
+    upload(with_strides_of(to, from), to);
+    return;
+  }
+  // What lies between the elements is written, too, with what it was.
+  const at::Tensor around = cpu_mirror(to);
+  around.copy_(from);
+  upload(around, to);
+}
+
+void copy_on_device(const at::Tensor& from, const at::Tensor& to) {
+  const bool same_bytes = from.dtype() == to.dtype() && from.strides() == to.strides() &&
+                          from.is_non_overlapping_and_dense() && from.device() == to.device() &&
+                          from.is_conj() == to.is_conj() && from.is_neg() == to.is_neg();
+  if (!same_bytes) {
+    copy_to_device(cpu_mirror(from), to);
+    return;
+  }
+  const vulkan::BufferRange source = memory_of(from);
+  const vulkan::BufferRange destination = memory_of(to);
+  if (source == destination) return;
+  vulkan_device_of(to).stream().record(
+      [&](vulkan::Recorder& recorder) { recorder.copy(source, destination, {"copy", "copy"}); });
+}
+
+}  // namespace
+
+at::Tensor cpu_mirror(const at::Tensor& tensor) {
+  const int64_t bytes = span_bytes(tensor);
+  const at::Tensor memory = at::empty({bytes}, at::TensorOptions().dtype(at::kByte));
+  if (bytes > 0) {
+    vulkan_device_of(tensor).stream().download(memory_of(tensor), static_cast<size_t>(bytes),
+                                               memory.mutable_data_ptr());
+  }
+  at::Tensor mirror = at::empty({0}, tensor.options().device(at::kCPU));
+  mirror.set_(memory.storage(), 0, tensor.sizes(), tensor.strides());
+  mirror._set_conj(tensor.is_conj());
+  mirror._set_neg(tensor.is_neg());
+  return mirror;
+}
+
+void copy_tensor(const at::Tensor& from, const at::Tensor& to) {
+  if (to.numel() == 0) return;
+  const at::Tensor values = from.sizes() == to.sizes() ? from : from.expand(to.sizes());
+  if (values.is_cpu()) {
+    copy_to_device(values, to);
+  } else if (to.is_cpu()) {
+    to.copy_(cpu_mirror(values));
+  } else {
+    copy_on_device(values, to);
+  }
+}
+
+void resize_storage(c10::StorageImpl& storage, size_t bytes) {
+  const c10::DeviceGuard guard(storage.device());
+  at::DataPtr data = allocator().allocate(bytes);
+  const size_t kept = std::min(bytes, storage.nbytes());
+  if (kept > 0) {
+    const auto& from = *static_cast<const vulkan::DeviceBlock*>(storage.data_ptr().get_context());
+    const auto& to = *static_cast<const vulkan::DeviceBlock*>(data.get_context());
+    device_at(storage.device().index()).stream().record([&](vulkan::Recorder& recorder) {
+      recorder.copy(from.buffer().range().subrange(0, kept), to.buffer().range().subrange(0, kept),
+                    {"resize", "copy"});
+    });
+  }
+  storage.set_data_ptr_noswap(std::move(data));
+  storage.set_nbytes(bytes);
+}
+
+}  // namespace q8ta::device

@@ -1,0 +1,54 @@
+#include "device/devices.h"
+
+#include <c10/util/Exception.h>
+
+#include "vulkan/context.h"
+#include "vulkan/error.h"
+#include "vulkan/fork.h"
+#include "vulkan/selection.h"
+
+namespace q8ta::device {
+namespace {
+
+std::vector<vulkan::Device*>& opened() {
+  static std::vector<vulkan::Device*> devices;
+  return devices;
+}
+
+thread_local c10::DeviceIndex current = 0;
+
+}  // namespace
+
+void open_devices() {
+  const auto selection = vulkan::current_selection();
+  if (selection->device == nullptr) {
+    throw vulkan::Error("there is no Vulkan device for the vk device: " + selection->reason);
+  }
+  opened() = {selection->device};
+  vulkan::Context& context = vulkan::Context::get();
+  for (const vulkan::DeviceInfo& info : context.devices()) {
+    if (info.usable() && !info.software() && info.index != selection->device->info().index) {
+      opened().push_back(&context.device(info.index));
+    }
+  }
+}
+
+c10::DeviceIndex device_count() { return static_cast<c10::DeviceIndex>(opened().size()); }
+
+vulkan::Device& device_at(c10::DeviceIndex index) {
+  TORCH_CHECK(index >= 0 && index < device_count(), "vk: invalid device ordinal ", static_cast<int>(index),
+              "; there ", device_count() == 1 ? "is 1 device" : "are ",
+              device_count() == 1 ? "" : std::to_string(device_count()) + " devices");
+  vulkan::check_not_forked();
+  return *opened()[static_cast<size_t>(index)];
+}
+
+c10::DeviceIndex current_device() { return current; }
+
+void set_current_device(c10::DeviceIndex index) {
+  if (index == current) return;
+  device_at(index);
+  current = index;
+}
+
+}  // namespace q8ta::device

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <vector>
+
+#include "vulkan/device.h"
+#include "vulkan/memory_pool.h"
+
+namespace q8ta::device {
+
+/// Fixes what vk:0, vk:1, ... are: the device that CPU tensors go to, then the other hardware GPUs. Throws
+/// vulkan::Error with the reason when there is none.
+void open_devices();
+
+c10::DeviceIndex device_count();
+
+/// Throws c10::Error for an index that does not exist.
+vulkan::Device& device_at(c10::DeviceIndex index);
+
+/// The calling thread's device.
+c10::DeviceIndex current_device();
+void set_current_device(c10::DeviceIndex index);
+
+}  // namespace q8ta::device

@@ -1,0 +1,47 @@
+// The pybind11 module of the vk device; q8ta_ops.device is its public face. Importing it registers the
+// backend with torch, for the whole process.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "device/allocator.h"
+#include "device/devices.h"
+#include "device/fallback.h"
+#include "device/hooks.h"
+#include "vulkan/device_stream.h"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_vk_device, module) {
+  using release = py::call_guard<py::gil_scoped_release>;
+  using namespace q8ta;
+
+  module.def("open_devices", &device::open_devices, release());
+  module.def("register_backend", [] {
+    device::register_allocator();
+    device::register_hooks();
+  });
+  module.def("device_count", [] { return static_cast<int>(device::device_count()); });
+  module.def("current_device", [] { return static_cast<int>(device::current_device()); });
+  module.def("set_device",
+             [](int index) { device::set_current_device(static_cast<c10::DeviceIndex>(index)); });
+  module.def("vulkan_index",
+             [](int index) { return device::device_at(static_cast<c10::DeviceIndex>(index)).info().index; });
+  module.def(
+      "synchronize",
+      [](int index) { device::device_at(static_cast<c10::DeviceIndex>(index)).stream().synchronize(); },
+      release());
+  module.def("empty_cache", [] { device::allocator().emptyCache(); }, release());
+  module.def("memory_statistics", [](int index) {
+    const auto now = device::device_at(static_cast<c10::DeviceIndex>(index)).memory().statistics();
+    using namespace pybind11::literals;
+    return py::dict(
+        "allocated_bytes"_a = now.allocated_bytes, "peak_allocated_bytes"_a = now.peak_allocated_bytes,
+        "reserved_bytes"_a = now.reserved_bytes, "peak_reserved_bytes"_a = now.peak_reserved_bytes,
+        "allocations"_a = now.allocations, "frees"_a = now.frees, "cache_hits"_a = now.cache_hits);
+  });
+  module.def("reset_peak_memory", [](int index) {
+    device::device_at(static_cast<c10::DeviceIndex>(index)).memory().reset_peaks();
+  });
+  module.def("fallback_counts", &device::fallback_counts);
+  module.def("reset_fallback_counts", &device::reset_fallback_counts);
+}

@@ -1,0 +1,136 @@
+"""What becomes `torch.vk`: devices, memory and synchronization, named as in `torch.cuda`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from .device import vk_library
+from .runtime import DeviceInfo, devices
+
+Device = torch.device | str | int | None
+
+
+def _index(device: Device = None) -> int:
+    if device is None:
+        return current_device()
+    if isinstance(device, int):
+        return device
+    named = torch.device(device)
+    if named.type != "vk":
+        raise ValueError(f"device: expected a vk device, got {named}")
+    return current_device() if named.index is None else named.index
+
+
+def is_available() -> bool:
+    """Whether there is a device: always, once `q8ta_ops.enable_vk_device` has succeeded."""
+    return device_count() > 0
+
+
+def is_initialized() -> bool:
+    return True
+
+
+def _is_in_bad_fork() -> bool:
+    return False
+
+
+def device_count() -> int:
+    return vk_library().device_count()
+
+
+def current_device() -> int:
+    """Index of the calling thread's device."""
+    return vk_library().current_device()
+
+
+def set_device(device: Device) -> None:
+    vk_library().set_device(_index(device))
+
+
+@contextmanager
+def device(device: Device) -> Iterator[None]:
+    """Makes a device the thread's current one inside the block."""
+    previous = current_device()
+    set_device(device)
+    try:
+        yield
+    finally:
+        set_device(previous)
+
+
+def get_device_properties(device: Device = None) -> DeviceInfo:
+    return devices()[vk_library().vulkan_index(_index(device))]
+
+
+def get_device_name(device: Device = None) -> str:
+    return get_device_properties(device).name
+
+
+def synchronize(device: Device = None) -> None:
+    """Waits for all work on the device. An error of the device surfaces here at the latest."""
+    vk_library().synchronize(_index(device))
+
+
+def memory_stats(device: Device = None) -> dict[str, int]:
+    """Bytes in tensors (allocated) and with the cached blocks (reserved), their peaks, and counts."""
+    return vk_library().memory_statistics(_index(device))
+
+
+def memory_allocated(device: Device = None) -> int:
+    """Bytes of device memory that tensors have."""
+    return memory_stats(device)["allocated_bytes"]
+
+
+def max_memory_allocated(device: Device = None) -> int:
+    """The most bytes that tensors have had since the start or `reset_peak_memory_stats`."""
+    return memory_stats(device)["peak_allocated_bytes"]
+
+
+def memory_reserved(device: Device = None) -> int:
+    """Bytes of device memory that tensors have or that are kept for the next ones."""
+    return memory_stats(device)["reserved_bytes"]
+
+
+def max_memory_reserved(device: Device = None) -> int:
+    return memory_stats(device)["peak_reserved_bytes"]
+
+
+def reset_peak_memory_stats(device: Device = None) -> None:
+    vk_library().reset_peak_memory(_index(device))
+
+
+def empty_cache() -> None:
+    """Gives memory that no tensor has back to the driver. Waits for all work."""
+    vk_library().empty_cache()
+
+
+def fallbacks() -> dict[str, int]:
+    """How often each operator without a kernel on the device ran on the CPU, since `reset_fallbacks`."""
+    return vk_library().fallback_counts()
+
+
+def reset_fallbacks() -> None:
+    vk_library().reset_fallback_counts()
+
+
+# Random numbers are made on the CPU, so its generator's state is this device's, too.
+def get_rng_state(device: Device = None) -> torch.Tensor:
+    return torch.get_rng_state()
+
+
+def set_rng_state(state: torch.Tensor, device: Device = None) -> None:
+    torch.set_rng_state(state)
+
+
+def manual_seed_all(seed: int) -> None:
+    torch.default_generator.manual_seed(seed)
+
+
+manual_seed = manual_seed_all
+
+
+def get_amp_supported_dtype() -> list[torch.dtype]:
+    return [torch.float16, torch.bfloat16]
