@@ -1,7 +1,7 @@
 // Tiled GEMM over 4H4W. A workgroup of 64 threads computes 64 columns and 64 / THREADS_N rows of blocks; each
 // thread holds BLOCKS_M x BLOCKS_N blocks of 4x4 outputs in registers. No shared memory: the threads of a row
-// read the same block of x (a broadcast), and the 16 bytes of a weight row that a thread loads have neighbours
-// that the cache keeps for its next steps.
+// read the same block of x (a broadcast), and the 16 bytes of a weight row that a thread loads have
+// neighbours that the cache keeps for its next steps.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -26,19 +26,19 @@ layout(set = 0, binding = 0) readonly buffer X {
 layout(set = 0, binding = 1) readonly buffer Weights {
   ivec4 weights[];  // [n * K_chunks + k16], zero behind K: the order of the GEMV
 };
-layout(set = 0, binding = 3) writeonly buffer YBlocks {
+layout(set = 0, binding = 5) writeonly buffer YBlocks {
   ivec4 y_blocks[];  // 4H4W
 };
-layout(set = 0, binding = 3) writeonly buffer YFloats {
+layout(set = 0, binding = 5) writeonly buffer YFloats {
   float y_floats[];  // [m * N + n]
 };
 
 void store_float(uint m, uint n, int accumulator) {
-  if (m < M && n < N) y_floats[m * N + n] = dequantize(accumulator, channels[n]);
+  if (m < M && n < N) y_floats[m * N + n] = dequantize(accumulator, n);
 }
 
 int quantize_or_padding(uint m, uint n, int accumulator) {
-  return m < M && n < N ? quantize(dequantize(accumulator, channels[n])) : 0;
+  return m < M && n < N ? quantize(dequantize(accumulator, n)) : 0;
 }
 
 void main() {
@@ -79,9 +79,9 @@ void main() {
         ivec4 x_block = x[x_row[i] + k4];
         [[unroll]] for (uint j = 0; j < BLOCKS_N; ++j) {
           [[unroll]] for (uint row = 0; row < 4; ++row) {
-            accumulators[(i * BLOCKS_N + j) * 4 + row] += ivec4(
-                dot4(x_block[row], w[j * 4][word]), dot4(x_block[row], w[j * 4 + 1][word]),
-                dot4(x_block[row], w[j * 4 + 2][word]), dot4(x_block[row], w[j * 4 + 3][word]));
+            accumulators[(i * BLOCKS_N + j) * 4 + row] +=
+                ivec4(dot4(x_block[row], w[j * 4][word]), dot4(x_block[row], w[j * 4 + 1][word]),
+                      dot4(x_block[row], w[j * 4 + 2][word]), dot4(x_block[row], w[j * 4 + 3][word]));
           }
         }
       }

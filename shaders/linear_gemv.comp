@@ -24,7 +24,7 @@ layout(set = 0, binding = 0) readonly buffer X {
 layout(set = 0, binding = 1) readonly buffer Weights {
   ivec4 weights[];  // [n * K_blocks + k16], zero behind K
 };
-layout(set = 0, binding = 3) writeonly buffer Y {
+layout(set = 0, binding = 5) writeonly buffer Y {
   int y[];  // 4W words, or the bits of floats
 };
 
@@ -88,14 +88,14 @@ void main() {
   if (FLOAT_OUTPUT) {
     for (uint i = thread; i < OUTPUTS; i += gl_WorkGroupSize.x) {
       uint n = workgroup_first + i;
-      if (n < N) y[n] = floatBitsToInt(dequantize(sums[i], channels[n]));
+      if (n < N) y[n] = floatBitsToInt(dequantize(sums[i], n));
     }
   } else {
     for (uint word = thread; word < OUTPUTS / 4; word += gl_WorkGroupSize.x) {
       ivec4 bytes = ivec4(0);
       uint n_word = workgroup_first + 4 * word;
       [[unroll]] for (uint i = 0; i < 4; ++i) {
-        if (n_word + i < N) bytes[i] = quantize(dequantize(sums[4 * word + i], channels[n_word + i]));
+        if (n_word + i < N) bytes[i] = quantize(dequantize(sums[4 * word + i], n_word + i));
       }
       if (n_word < N) y[n_word / 4] = pack4(bytes);
     }

@@ -19,13 +19,6 @@ constexpr int64_t kMultipliesInSubmission = int64_t{1} << 36;
 
 int64_t element_bytes(const LinearProblem& problem) { return problem.float_output ? 4 : 1; }
 
-/// Columns of y that one dispatch computes: their weights fit into one binding.
-int64_t slab_columns(const vulkan::Device& device, int64_t K) {
-  const int64_t row_bytes = weight_row_bytes(K);
-  const auto limit = static_cast<int64_t>(device.max_binding_bytes());
-  return std::clamp(limit / row_bytes / kSlabRows * kSlabRows, kSlabRows, kSlabColumns);
-}
-
 int64_t chunk_rows(const LinearProblem& problem, int64_t M) {
   const int64_t K = problem.K;
   const int64_t N = problem.N;
@@ -53,45 +46,55 @@ void for_each_slab(const vulkan::Device& device, const LinearProblem& problem, R
   }
 }
 
-void record_gemv(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
-                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels) {
-  const vulkan::ByteRange uploaded =
-      stream.upload(x, problem.K, static_cast<size_t>(weight_row_bytes(problem.K)));
+void record_slabs(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
+                  const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels) {
+  const int64_t bytes = int64_t{problem.M} * problem.K;
+  // The GEMV reads whole chunks of 16 bytes.
+  const int64_t readable = problem.M == 1 ? weight_row_bytes(problem.K) : bytes;
+  const vulkan::BufferRange prepared = record_prepare_x(
+      stream, problem, stream.upload(x, static_cast<size_t>(bytes), static_cast<size_t>(readable)));
   for_each_slab(
       stream.device(), problem, [&](int64_t first, const LinearProblem& slab, const Output& output) {
-        record_linear_gemv(stream, family, slab,
-                           {uploaded.range, weights.rows(first, slab.N), channels.channels(first, slab.N),
-                            stream.download(output.first, output.row_bytes, 1, output.row_bytes)});
-      });
-}
-
-void record_gemm(vulkan::Stream& stream, const KernelFamily& family, const LinearProblem& problem,
-                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels) {
-  const Matrices x_matrix{1, problem.M, problem.K};
-  const vulkan::BufferRange packed_x =
-      stream.scratch(static_cast<VkDeviceSize>(4 * packed_words(x_matrix, PackOrder::blocks_4h4w)));
-  record_pack(stream, stream.upload(x, static_cast<size_t>(x_matrix.bytes())), x_matrix,
-              PackOrder::blocks_4h4w, packed_x, problem.op);
-
-  for_each_slab(
-      stream.device(), problem, [&](int64_t first, const LinearProblem& slab, const Output& output) {
-        const vulkan::BufferRange destination =
-            stream.download(output.first, output.row_bytes, output.rows, output.stride);
-        LinearBuffers buffers{packed_x, weights.rows(first, slab.N), channels.channels(first, slab.N),
-                              destination};
-        if (problem.float_output) {
-          record_linear_gemm(stream, family, slab, buffers);
-          return;
-        }
-        const Matrices y_matrix{1, slab.M, slab.N};
-        buffers.y =
-            stream.scratch(static_cast<VkDeviceSize>(4 * packed_words(y_matrix, PackOrder::blocks_4h4w)));
-        record_linear_gemm(stream, family, slab, buffers);
-        record_unpack(stream, buffers.y, y_matrix, PackOrder::blocks_4h4w, destination, problem.op);
+        record_linear(stream, family, slab,
+                      {prepared, weights.rows(first, slab.N), channels.channels(first, slab.N),
+                       stream.download(output.first, output.row_bytes, output.rows, output.stride)});
       });
 }
 
 }  // namespace
+
+int64_t slab_columns(const vulkan::Device& device, int64_t K) {
+  const int64_t row_bytes = weight_row_bytes(K);
+  const auto limit = static_cast<int64_t>(device.max_binding_bytes());
+  return std::clamp(limit / row_bytes / kSlabRows * kSlabRows, kSlabRows, kSlabColumns);
+}
+
+vulkan::BufferRange record_prepare_x(vulkan::Recorder& recorder, const LinearProblem& problem,
+                                     const vulkan::ByteRange& x) {
+  if (problem.M == 1) return x.range;
+  const Matrices matrix{1, problem.M, problem.K};
+  const vulkan::BufferRange packed =
+      recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, PackOrder::blocks_4h4w)));
+  record_pack(recorder, x, matrix, PackOrder::blocks_4h4w, packed, problem.op);
+  return packed;
+}
+
+void record_linear(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
+                   const LinearBuffers& buffers) {
+  if (problem.M == 1) {
+    record_linear_gemv(recorder, family, problem, buffers);
+    return;
+  }
+  if (problem.float_output) {
+    record_linear_gemm(recorder, family, problem, buffers);
+    return;
+  }
+  const Matrices matrix{1, problem.M, problem.N};
+  LinearBuffers packed = buffers;
+  packed.y = recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, PackOrder::blocks_4h4w)));
+  record_linear_gemm(recorder, family, problem, packed);
+  record_unpack(recorder, packed.y, matrix, PackOrder::blocks_4h4w, buffers.y, problem.op);
+}
 
 void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProblem problem, int64_t M,
                 const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels,
@@ -113,8 +116,7 @@ void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProble
     problem.M = static_cast<uint32_t>(std::min(rows, M - first));
     (*stream)->begin();
     if (y != nullptr) (*stream)->set_destination(y + first * y_row_bytes);
-    const auto record = M == 1 ? record_gemv : record_gemm;
-    record(**stream, family, problem, x + first * problem.K, weights, channels);
+    record_slabs(**stream, family, problem, x + first * problem.K, weights, channels);
     (*stream)->submit();
     if (y == nullptr) {
       y = static_cast<std::byte*>(output());

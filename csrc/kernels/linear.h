@@ -7,8 +7,22 @@
 #include "kernels/linear_types.h"
 #include "kernels/weights.h"
 #include "vulkan/device.h"
+#include "vulkan/recorder.h"
 
 namespace q8ta::kernels {
+
+/// Columns of y that one dispatch computes, a multiple of kSlabRows: their weights fit into one binding.
+int64_t slab_columns(const vulkan::Device& device, int64_t K);
+
+/// x [M, K], row-major, in the order that record_linear wants: 4H4W, or as it is for one row, where the range
+/// must then begin with x and be readable up to weight_row_bytes(K).
+vulkan::BufferRange record_prepare_x(vulkan::Recorder& recorder, const LinearProblem& problem,
+                                     const vulkan::ByteRange& x);
+
+/// Records y = linear(x) for weights of at most slab_columns() rows. y is row-major and written in whole
+/// words.
+void record_linear(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
+                   const LinearBuffers& buffers);
 
 /// Linear between host memories: x [M, K] int8 and y [M, N] (int8, or float32 if problem.float_output) are
 /// row-major. Splits the work so that bindings, staging memory and the time of one submission stay bounded,

@@ -1,8 +1,9 @@
 #include "kernels/linear_gemm.h"
 
-#include <span>
+#include <utility>
 
 #include "kernels/layout.h"
+#include "kernels/linear_dispatch.h"
 #include "vulkan/device.h"
 
 namespace q8ta::kernels {
@@ -35,21 +36,14 @@ GemmTile choose_tile(const LinearProblem& problem) {
 
 void record_linear_gemm(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
                         const LinearBuffers& buffers) {
-  vulkan::Device& device = recorder.device();
   const GemmTile tile = choose_tile(problem);
 
   vulkan::PipelineSpec spec;
   spec.shader = family.int_dot ? "linear_gemm.int_dot" : "linear_gemm.plain";
   spec.set_constants({tile.blocks_m, tile.blocks_n, problem.float_output ? 1U : 0U});
-  spec.bindings = 4;
-  spec.push_constant_bytes = sizeof(LinearPushConstants);
-
-  const LinearPushConstants arguments =
-      linear_push_constants(problem, static_cast<uint32_t>(ceil_div(problem.K, 4)));
-  recorder.dispatch(device.pipelines().get(spec),
-                    {{buffers.x}, {buffers.weights}, {buffers.channels}, {buffers.y, true}},
-                    std::as_bytes(std::span(&arguments, 1)), workgroup_count(problem, tile),
-                    {problem.op, family.gemm_name(problem.float_output), problem.M, problem.K, problem.N});
+  record_linear_dispatch(recorder, std::move(spec), problem, buffers,
+                         static_cast<uint32_t>(ceil_div(problem.K, 4)), workgroup_count(problem, tile),
+                         family.gemm_name(problem.float_output));
 }
 
 }  // namespace q8ta::kernels

@@ -1,9 +1,10 @@
 #include "kernels/linear_gemv.h"
 
 #include <algorithm>
-#include <span>
+#include <utility>
 
 #include "kernels/layout.h"
+#include "kernels/linear_dispatch.h"
 #include "vulkan/device.h"
 
 namespace q8ta::kernels {
@@ -43,25 +44,17 @@ bool subgroup_gemv_fits(const vulkan::DeviceInfo& info) {
 
 void record_linear_gemv(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
                         const LinearBuffers& buffers) {
-  vulkan::Device& device = recorder.device();
-  const GemvShape shape = choose_shape(device.info(), family, problem.N);
+  const GemvShape shape = choose_shape(recorder.device().info(), family, problem.N);
 
   vulkan::PipelineSpec spec;
   spec.shader = family.subgroup
                     ? (family.int_dot ? "linear_gemv.subgroup.int_dot" : "linear_gemv.subgroup.plain")
                     : (family.int_dot ? "linear_gemv.shared.int_dot" : "linear_gemv.shared.plain");
   spec.set_constants({shape.threads, shape.rows, shape.outputs, problem.float_output ? 1U : 0U});
-  spec.bindings = 4;
-  spec.push_constant_bytes = sizeof(LinearPushConstants);
   spec.requires_subgroup_size = family.subgroup;
-
-  const auto K_chunks = static_cast<uint32_t>(weight_row_bytes(problem.K) / 16);
-  const LinearPushConstants arguments = linear_push_constants(problem, K_chunks);
-  const auto workgroups = static_cast<uint32_t>(ceil_div(problem.N, shape.outputs));
-  recorder.dispatch(device.pipelines().get(spec),
-                    {{buffers.x}, {buffers.weights}, {buffers.channels}, {buffers.y, true}},
-                    std::as_bytes(std::span(&arguments, 1)), workgroups,
-                    {problem.op, family.gemv_name(problem.float_output), problem.M, problem.K, problem.N});
+  record_linear_dispatch(
+      recorder, std::move(spec), problem, buffers, static_cast<uint32_t>(weight_row_bytes(problem.K) / 16),
+      static_cast<uint32_t>(ceil_div(problem.N, shape.outputs)), family.gemv_name(problem.float_output));
 }
 
 }  // namespace q8ta::kernels

@@ -21,6 +21,7 @@ struct LinearProblem {
   uint32_t K = 0;
   uint32_t N = 0;
   Quantization quantization;
+  bool has_bias = false;
   bool relu = false;
   bool float_output = false;  ///< linear_dequant: y after the activation, not quantized
 };
@@ -32,32 +33,18 @@ struct HostChannels {
   const float* bias;
 };
 
-/// What the shaders read as push constants (shaders/include/linear.glsl).
-struct LinearPushConstants {
-  uint32_t M, N, K_blocks;
-  float input_scale;
-  int32_t input_zero_point;
-  float inverse_output_scale;
-  int32_t output_zero_point;
-  uint32_t relu;
+/// Parameters of the output channels on a device, N words each.
+struct ChannelBuffers {
+  vulkan::BufferRange weight_sums;
+  vulkan::BufferRange weight_scales;
+  vulkan::BufferRange bias;  ///< any range if problem.has_bias is false
 };
-
-inline LinearPushConstants linear_push_constants(const LinearProblem& problem, uint32_t K_blocks) {
-  return {problem.M,
-          problem.N,
-          K_blocks,
-          problem.quantization.input_scale,
-          problem.quantization.input_zero_point,
-          problem.quantization.inverse_output_scale,
-          problem.quantization.output_zero_point,
-          problem.relu ? 1U : 0U};
-}
 
 /// The storage buffers of a linear kernel.
 struct LinearBuffers {
   vulkan::BufferRange x;
   vulkan::BufferRange weights;
-  vulkan::BufferRange channels;
+  ChannelBuffers channels;
   vulkan::BufferRange y;
 };
 

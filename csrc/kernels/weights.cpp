@@ -13,13 +13,6 @@ namespace {
 
 constexpr int64_t kStagedBytes = int64_t{16} << 20;
 
-struct Channel {
-  int32_t weight_sum;
-  float weight_scale;
-  float bias;
-  int32_t unused;
-};
-
 }  // namespace
 
 DeviceWeights::DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed)
@@ -55,12 +48,13 @@ DeviceChannels::DeviceChannels(vulkan::Device& device, const HostChannels& chann
     : weight_sums_(channels.weight_sums, channels.weight_sums + N),
       weight_scales_(channels.weight_scales, channels.weight_scales + N),
       bias_(channels.bias, channels.bias == nullptr ? nullptr : channels.bias + N),
-      buffer_(device, vulkan::MemoryUse::upload, static_cast<VkDeviceSize>(N) * sizeof(Channel)) {
+      array_bytes_(vulkan::round_up(static_cast<VkDeviceSize>(N) * 4, device.binding_alignment())),
+      buffer_(device, vulkan::MemoryUse::upload, array_bytes_ * (bias_.empty() ? 2 : 3)) {
   std::byte* destination = buffer_.mapped();
-  for (int64_t n = 0; n < N; ++n) {
-    const Channel channel{weight_sums_[n], weight_scales_[n], bias_.empty() ? 0.0F : bias_[n], 0};
-    std::memcpy(destination + n * sizeof(Channel), &channel, sizeof(Channel));
-  }
+  const size_t bytes = weight_sums_.size() * 4;
+  std::memcpy(destination, weight_sums_.data(), bytes);
+  std::memcpy(destination + array_bytes_, weight_scales_.data(), bytes);
+  if (!bias_.empty()) std::memcpy(destination + 2 * array_bytes_, bias_.data(), bytes);
   buffer_.flush(0, buffer_.size());
 }
 
@@ -72,9 +66,12 @@ bool DeviceChannels::same_as(const HostChannels& channels) const {
          (bias_.empty() || std::memcmp(bias_.data(), channels.bias, bytes) == 0);
 }
 
-vulkan::BufferRange DeviceChannels::channels(int64_t first, int64_t count) const {
-  return buffer_.range().subrange(static_cast<VkDeviceSize>(first) * sizeof(Channel),
-                                  static_cast<VkDeviceSize>(count) * sizeof(Channel));
+ChannelBuffers DeviceChannels::channels(int64_t first, int64_t count) const {
+  const auto array = [&](VkDeviceSize index) {
+    return buffer_.range().subrange(index * array_bytes_ + static_cast<VkDeviceSize>(first) * 4,
+                                    static_cast<VkDeviceSize>(count) * 4);
+  };
+  return {array(0), array(1), array(bias_.empty() ? 1 : 2)};
 }
 
 }  // namespace q8ta::kernels

@@ -24,14 +24,13 @@ class DeviceWeights {
   vulkan::Buffer buffer_;
 };
 
-/// Sum, scale and bias of every output channel on a device, one ivec4 a channel, beside the values they came
-/// from.
+/// Sum, scale and bias of every output channel on a device, beside the values they came from.
 class DeviceChannels {
  public:
   /// Arrays of N values.
   DeviceChannels(vulkan::Device& device, const HostChannels& channels, int64_t N);
 
-  vulkan::BufferRange channels(int64_t first, int64_t count) const;
+  ChannelBuffers channels(int64_t first, int64_t count) const;
   size_t bytes() const { return buffer_.size(); }
 
   /// True if these are the same bits (a comparison costs less than asking three tensors for their versions).
@@ -41,11 +40,12 @@ class DeviceChannels {
   std::vector<int32_t> weight_sums_;
   std::vector<float> weight_scales_;
   std::vector<float> bias_;  // empty: none
+  VkDeviceSize array_bytes_;
   vulkan::Buffer buffer_;
 };
 
 /// Weights are read in slabs that start at multiples of this, so that every binding offset is aligned (256 is
-/// the largest alignment that Vulkan allows, and 16 the least size of a padded row or channel).
-inline constexpr int64_t kSlabRows = 64;
+/// the largest alignment that Vulkan allows; a channel has 4 bytes, an output 1).
+inline constexpr int64_t kSlabRows = 256;
 
 }  // namespace q8ta::kernels

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <stdexcept>
 
 #include "kernels/host_epilogue.h"
 #include "kernels/linear.h"
@@ -25,7 +24,7 @@ constexpr int64_t kHostGrain = 16'384;  // elements of the epilogue worth a thre
 /// Contiguous host copies (or the tensors themselves) of what belongs to each output channel.
 class ChannelTensors {
  public:
-  explicit ChannelTensors(const LinearArguments& arguments)
+  explicit ChannelTensors(const LinearArguments<Tensor>& arguments)
       : sums_(made_contiguous(arguments.weight_sums)), scales_(made_contiguous(arguments.weight_scales)) {
     if (arguments.bias) bias_ = made_contiguous(*arguments.bias);
   }
@@ -79,7 +78,7 @@ bool is_packed(const Tensor& weights) {
   return true;
 }
 
-Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments& arguments,
+Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments<Tensor>& arguments,
                      const CheckedLinear& checked, const Tensor& x) {
   vulkan::Device& device = *selection.device;
   const Tensor& weights = arguments.weights;
@@ -129,7 +128,7 @@ Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments& 
   return *y;
 }
 
-Tensor run_on_host(const LinearArguments& arguments, const CheckedLinear& checked, const Tensor& x) {
+Tensor run_on_host(const LinearArguments<Tensor>& arguments, const CheckedLinear& checked, const Tensor& x) {
   const Tensor y = empty_output(checked);
   const int64_t N = checked.problem.N;
   const ChannelTensors tensors(arguments);
@@ -152,14 +151,9 @@ Tensor run_on_host(const LinearArguments& arguments, const CheckedLinear& checke
   return y;
 }
 
-Tensor run(const LinearArguments& arguments, bool float_output, bool one_row = false) {
-  CheckedLinear checked = check_linear(arguments);
-  if (one_row && checked.M != 1) {
-    throw std::runtime_error(
-        "q8ta::linear_gemv: x: expected exactly one row (the product of the leading sizes), got " +
-        std::to_string(checked.M) + "; q8ta::linear takes any number");
-  }
-  checked.problem.float_output = float_output;
+Tensor run(const LinearArguments<Tensor>& arguments) {
+  check_on_cpu(arguments);
+  const CheckedLinear checked = check_linear(arguments);
   if (checked.M == 0) return empty_output(checked);
   const Tensor x = made_contiguous(arguments.x);
   const std::shared_ptr<const vulkan::Selection> selection = vulkan::current_selection();
@@ -173,8 +167,7 @@ Tensor linear(const Tensor& x, double input_scale, int64_t input_zero_point, con
               const Tensor& weight_sums, const Tensor& weight_scales, double output_scale,
               int64_t output_zero_point, const std::optional<Tensor>& bias, const std::string& activation) {
   return run({"linear", x, input_scale, input_zero_point, weights, weight_sums, weight_scales, output_scale,
-              output_zero_point, bias, activation},
-             false);
+              output_zero_point, bias, activation});
 }
 
 Tensor linear_gemv(const Tensor& x, double input_scale, int64_t input_zero_point, const Tensor& weights,
@@ -182,16 +175,14 @@ Tensor linear_gemv(const Tensor& x, double input_scale, int64_t input_zero_point
                    int64_t output_zero_point, const std::optional<Tensor>& bias,
                    const std::string& activation) {
   return run({"linear_gemv", x, input_scale, input_zero_point, weights, weight_sums, weight_scales,
-              output_scale, output_zero_point, bias, activation},
-             false, true);
+              output_scale, output_zero_point, bias, activation, /*float_output=*/false, /*one_row=*/true});
 }
 
 Tensor linear_dequant(const Tensor& x, double input_scale, int64_t input_zero_point, const Tensor& weights,
                       const Tensor& weight_sums, const Tensor& weight_scales,
                       const std::optional<Tensor>& bias, const std::string& activation) {
   return run({"linear_dequant", x, input_scale, input_zero_point, weights, weight_sums, weight_scales, 1.0, 0,
-              bias, activation},
-             true);
+              bias, activation, /*float_output=*/true});
 }
 
 }  // namespace q8ta::ops

@@ -21,7 +21,7 @@ struct Binding {
 /// One dispatch as it is recorded, or, without a pipeline, a copy from bindings[0] to bindings[1]. Plain
 /// values, so that two can be compared.
 struct Command {
-  static constexpr size_t kMaxBindings = 4;
+  static constexpr size_t kMaxBindings = 6;
   static constexpr size_t kMaxPushConstantBytes = 32;
 
   const Pipeline* pipeline = nullptr;

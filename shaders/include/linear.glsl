@@ -8,20 +8,25 @@ layout(push_constant) uniform Arguments {
   int input_zero_point;
   float inverse_output_scale;
   int output_zero_point;
-  uint relu;
+  uint flags;
 };
 
-// One ivec4 an output channel: sum of the weights, bits of the weight scale, bits of the bias, unused.
-layout(set = 0, binding = 2) readonly buffer Channels { ivec4 channels[]; };
+const uint FLAG_RELU = 1;
+const uint FLAG_BIAS = 2;
+
+// Of each output channel. Without FLAG_BIAS anything may be bound as bias.
+layout(set = 0, binding = 2) readonly buffer WeightSums { int weight_sums[]; };
+layout(set = 0, binding = 3) readonly buffer WeightScales { float weight_scales[]; };
+layout(set = 0, binding = 4) readonly buffer Bias { float bias[]; };
 
 // y = float(acc - input_zero_point * weight_sum) * (input_scale * weight_scale) + bias, relu
 // `precise` keeps every step a rounding of its own: a fused multiply-add would differ from the reference.
-float dequantize(int accumulator, ivec4 channel) {
-  int adjusted = accumulator - input_zero_point * channel.x;
-  precise float multiplier = input_scale * intBitsToFloat(channel.y);
-  precise float product = float(adjusted) * multiplier;
-  precise float y = product + intBitsToFloat(channel.z);
-  return relu != 0u ? max(y, 0.0) : y;
+float dequantize(int accumulator, uint n) {
+  int adjusted = accumulator - input_zero_point * weight_sums[n];
+  precise float multiplier = input_scale * weight_scales[n];
+  precise float y = float(adjusted) * multiplier;
+  if ((flags & FLAG_BIAS) != 0u) y = y + bias[n];
+  return (flags & FLAG_RELU) != 0u ? max(y, 0.0) : y;
 }
 
 // q = clamp(roundEven(y / output_scale) + output_zero_point, -128, 127)

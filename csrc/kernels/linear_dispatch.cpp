@@ -1,0 +1,53 @@
+#include "kernels/linear_dispatch.h"
+
+#include <span>
+
+#include "vulkan/device.h"
+
+namespace q8ta::kernels {
+namespace {
+
+// shaders/include/linear.glsl
+struct LinearPushConstants {
+  uint32_t M, N, K_blocks;
+  float input_scale;
+  int32_t input_zero_point;
+  float inverse_output_scale;
+  int32_t output_zero_point;
+  uint32_t flags;
+};
+
+constexpr uint32_t kFlagRelu = 1;
+constexpr uint32_t kFlagBias = 2;
+
+}  // namespace
+
+void record_linear_dispatch(vulkan::Recorder& recorder, vulkan::PipelineSpec spec,
+                            const LinearProblem& problem, const LinearBuffers& buffers, uint32_t K_blocks,
+                            uint32_t workgroups, const char* kernel) {
+  spec.bindings = 6;
+  spec.push_constant_bytes = sizeof(LinearPushConstants);
+  const Quantization& quantization = problem.quantization;
+  const LinearPushConstants arguments{
+      problem.M,
+      problem.N,
+      K_blocks,
+      quantization.input_scale,
+      quantization.input_zero_point,
+      quantization.inverse_output_scale,
+      quantization.output_zero_point,
+      (problem.relu ? kFlagRelu : 0U) | (problem.has_bias ? kFlagBias : 0U),
+  };
+  const ChannelBuffers& channels = buffers.channels;
+  recorder.dispatch(recorder.device().pipelines().get(spec),
+                    {{buffers.x},
+                     {buffers.weights},
+                     {channels.weight_sums},
+                     {channels.weight_scales},
+                     {channels.bias},
+                     {buffers.y, true}},
+                    std::as_bytes(std::span(&arguments, 1)), workgroups,
+                    {problem.op, kernel, problem.M, problem.K, problem.N});
+}
+
+}  // namespace q8ta::kernels

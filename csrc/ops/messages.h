@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace q8ta::ops {
+
+inline std::string text_of(const std::string& text) { return text; }
+inline std::string text_of(int64_t number) { return std::to_string(number); }
+inline std::string text_of(double number) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", number);
+  return text;
+}
+inline std::string text_of(const std::vector<int64_t>& sizes) {
+  std::string text = "[";
+  for (size_t i = 0; i < sizes.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(sizes[i]);
+  return text + "]";
+}
+
+/// Throws what becomes a RuntimeError: "q8ta::<op>: <argument>: <parts>".
+template <typename... Parts>
+[[noreturn]] void fail(const char* op, const char* argument, const Parts&... parts) {
+  std::string text = std::string("q8ta::") + op + ": " + argument + ": ";
+  ((text += text_of(parts)), ...);
+  throw std::runtime_error(text);
+}
+
+}  // namespace q8ta::ops
