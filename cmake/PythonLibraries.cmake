@@ -32,7 +32,7 @@ target_link_libraries(_C PRIVATE q8ta_vulkan)
 execute_process(
   COMMAND "${Python_EXECUTABLE}" -c "import torch; print('_'.join(torch.__version__.split('.')[:2]), end='')"
   OUTPUT_VARIABLE TORCH_MINOR COMMAND_ERROR_IS_FATAL ANY)
-file(GLOB DEVICE_SOURCES CONFIGURE_DEPENDS csrc/device/*.cpp)
+file(GLOB DEVICE_SOURCES CONFIGURE_DEPENDS csrc/device/*.cpp csrc/ops/quantization_checks.cpp)
 pybind11_add_module(q8ta_vk_device MODULE ${DEVICE_SOURCES})
 set_target_properties(q8ta_vk_device PROPERTIES OUTPUT_NAME "_vk_device_torch_${TORCH_MINOR}"
                                                 INSTALL_RPATH_USE_LINK_PATH OFF)

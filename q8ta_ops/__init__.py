@@ -6,6 +6,7 @@ Importing registers the ops and starts nothing: Vulkan is loaded by the first op
 import importlib
 
 from . import ops as ops
+from .device import enable_vk_device
 from .export import load, save
 from .layouts import Layout
 from .rewrite import RewriteResult, rewrite
@@ -29,11 +30,13 @@ __all__ = [
     "Dispatch",
     "Layout",
     "Profile",
+    "Q8taConfig",
     "Q8taQuantizer",
     "RewriteResult",
     "clear_weight_cache",
     "default_device",
     "devices",
+    "enable_vk_device",
     "load",
     "profile",
     "quantize",
@@ -44,7 +47,7 @@ __all__ = [
 ]
 
 
-_NEED_TORCHAO = {"Q8taQuantizer": ".quantizer", "quantize": ".quantization"}
+_NEED_TORCHAO = {"Q8taConfig": ".quantizer", "Q8taQuantizer": ".quantizer", "quantize": ".quantization"}
 
 
 def __getattr__(name: str) -> object:

@@ -119,7 +119,7 @@ def quantize(model: Digits, data: Data) -> torch.fx.GraphModule:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     exported = torch.export.export(model, (data.train_images[:BATCH],), dynamic_shapes=dynamic_batch())
-    prepared = prepare_pt2e(exported.module(), q8ta_ops.Q8taQuantizer())
+    prepared = prepare_pt2e(exported.module(), q8ta_ops.Q8taQuantizer(outputs="always"))
     for images in data.train_images.split(BATCH):
         prepared(images)
     return convert_pt2e(prepared)

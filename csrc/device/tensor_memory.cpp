@@ -13,13 +13,28 @@ int64_t span_bytes(const at::Tensor& tensor) {
   return (last_element + 1) * static_cast<int64_t>(tensor.element_size());
 }
 
+namespace {
+
+const vulkan::DeviceBlock& block_of(const at::Tensor& tensor) {
+  return *static_cast<const vulkan::DeviceBlock*>(tensor.storage().data_ptr().get_context());
+}
+
+int64_t offset_of(const at::Tensor& tensor) {
+  return tensor.storage_offset() * static_cast<int64_t>(tensor.element_size());
+}
+
+}  // namespace
+
+int64_t readable_bytes(const at::Tensor& tensor) {
+  return static_cast<int64_t>(block_of(tensor).buffer().size()) - offset_of(tensor);
+}
+
 vulkan::BufferRange memory_of(const at::Tensor& tensor) {
   const int64_t bytes = span_bytes(tensor);
   if (bytes == 0) return {};
-  const auto* block = static_cast<const vulkan::DeviceBlock*>(tensor.storage().data_ptr().get_context());
-  const auto offset = tensor.storage_offset() * static_cast<int64_t>(tensor.element_size());
-  return block->buffer().range().subrange(static_cast<VkDeviceSize>(offset),
-                                          static_cast<VkDeviceSize>(bytes));
+  const int64_t offset = offset_of(tensor);
+  return block_of(tensor).buffer().range().subrange(static_cast<VkDeviceSize>(offset),
+                                                    static_cast<VkDeviceSize>(bytes));
 }
 
 }  // namespace q8ta::device

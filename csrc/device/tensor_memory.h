@@ -14,6 +14,9 @@ vulkan::Device& vulkan_device_of(const at::Tensor& tensor);
 /// Empty (no buffer) for a tensor without elements.
 vulkan::BufferRange memory_of(const at::Tensor& tensor);
 
+/// Bytes of the block from the tensor's first element on.
+int64_t readable_bytes(const at::Tensor& tensor);
+
 /// Number of bytes that memory_of covers.
 int64_t span_bytes(const at::Tensor& tensor);
 
