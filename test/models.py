@@ -1,13 +1,13 @@
-"""Models, their quantization, and an exact evaluation of quantized graphs, for the tests of the rewrite."""
+"""Models and their quantization, for the tests of the rewrite."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from reference import linear_dequant_ref
+from exact import exact as exact
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 import q8ta_ops
@@ -26,48 +26,10 @@ def quantized(
     """What `convert_pt2e` makes of a model with one input, calibrated on the example and on random data."""
     shapes = DYNAMIC_BATCH if dynamic else None
     exported = torch.export.export(model.eval(), (example,), dynamic_shapes=shapes)
-    prepared = prepare_pt2e(exported.module(), quantizer or q8ta_ops.Q8taQuantizer())
+    prepared = prepare_pt2e(exported.module(), quantizer or q8ta_ops.Q8taQuantizer(outputs="always"))
     prepared(example)
     prepared(torch.randn(example.shape, generator=torch.Generator().manual_seed(1)))
     return convert_pt2e(prepared, fold_quantize=fold_quantize)
-
-
-class ExactInterpreter(Interpreter):
-    """Runs a quantized graph with every linear between int8 values computed as design.md defines it.
-
-    convert_pt2e's graph sums in float32 and so may round one quantum the other way. Here the sums are exact
-    integers, everything else runs as the graph says: what a rewrite of the graph has to equal bit for bit.
-    """
-
-    def run_node(self, n: Node) -> Any:
-        if n.target is not torch.ops.aten.linear.default:
-            return super().run_node(n)
-        values = {node: self.env[node] for node in n.all_input_nodes}
-        call = _bound(n)
-        x, weight = _bound(call["input"]), _bound(call["weight"])
-        weights = self._value(weight["input"])
-        scales = weight.get("scales")
-        scales = torch.full(weights.shape[:1], weight["scale"]) if scales is None else self._value(scales)
-        bias = None if call["bias"] is None else values[call["bias"]].detach()
-        sums = weights.sum(dim=1, dtype=torch.int32)
-        return linear_dequant_ref(
-            self._value(x["input"]), x["scale"], x["zero_point"], weights, sums, scales.float(), bias
-        )
-
-    def _value(self, node: Node) -> Tensor:
-        # Constants and inputs of a dequantize may have been freed after their last use: ask the module again.
-        return self.fetch_attr(node.target) if node.op == "get_attr" else self.env[node]
-
-
-def exact(module: GraphModule, *inputs: Tensor) -> Any:
-    """The module's result by `ExactInterpreter`."""
-    return ExactInterpreter(module, garbage_collect_values=False).run(*inputs)
-
-
-def _bound(node: Node) -> dict[str, Any]:
-    names = [argument.name for argument in node.target._schema.arguments]
-    defaults = {a.name: a.default_value for a in node.target._schema.arguments if a.has_default_value()}
-    return defaults | dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
 
 
 def same(first: Any, second: Any) -> bool:

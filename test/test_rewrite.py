@@ -128,7 +128,7 @@ def test_dynamic_batch_keeps_the_general_operator() -> None:
 
 def test_float_results_use_linear_dequant() -> None:
     x = data(4, 16)
-    quantizer = q8ta_ops.Q8taQuantizer(quantize_output=False)
+    quantizer = q8ta_ops.Q8taQuantizer(outputs="auto")
     converted = quantized(Chain(), x, quantizer=quantizer)
     result = q8ta_ops.rewrite(converted)
     assert q8ta_targets(result.module) == ["linear", "linear", "linear_dequant"]
@@ -138,7 +138,7 @@ def test_float_results_use_linear_dequant() -> None:
 
 def test_result_used_as_int8_and_as_float() -> None:
     x = data(4, 16)
-    converted = quantized(Residual(), x, quantizer=q8ta_ops.Q8taQuantizer(quantize_output=False))
+    converted = quantized(Residual(), x, quantizer=q8ta_ops.Q8taQuantizer(outputs="auto"))
     result = q8ta_ops.rewrite(converted)
     first = result.replaced[0]
     # relu's result goes to a quantize and to the addition: the relu is folded, the quantize stays.
@@ -165,7 +165,7 @@ class ReluAndMore(nn.Module):
 
 def test_relu_is_folded_only_as_the_only_user() -> None:
     x = data(4, 16)
-    converted = quantized(ReluAndMore(), x, quantizer=q8ta_ops.Q8taQuantizer(quantize_output=False))
+    converted = quantized(ReluAndMore(), x, quantizer=q8ta_ops.Q8taQuantizer(outputs="auto"))
     result = q8ta_ops.rewrite(converted)
     assert [(r.op, r.activation) for r in result.replaced] == [("linear_dequant", "none")]
     assert "aten.relu.default" in targets(result.module)
@@ -239,7 +239,7 @@ def test_buffers_that_the_graph_writes_are_not_shared() -> None:
 
 @pytest.mark.parametrize("model", [Chain, Residual, SharedInput])
 def test_rewriting_twice_changes_nothing(model: type[nn.Module]) -> None:
-    quantizer = q8ta_ops.Q8taQuantizer(quantize_output=False)
+    quantizer = q8ta_ops.Q8taQuantizer(outputs="auto")
     once = q8ta_ops.rewrite(quantized(model(), data(4, 16), quantizer=quantizer))
     twice = q8ta_ops.rewrite(once.module)
     assert once.replaced and twice.replaced == [] and twice.skipped == []
@@ -298,11 +298,11 @@ class RandomModel(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("quantize_output", [True, False])
+@pytest.mark.parametrize("outputs", ["always", "auto"])
 @pytest.mark.parametrize("seed", range(4))
-def test_random_models(seed: int, quantize_output: bool) -> None:
+def test_random_models(seed: int, outputs: str) -> None:
     x = data(5, 16, seed=seed)
-    quantizer = q8ta_ops.Q8taQuantizer(quantize_output=quantize_output)
+    quantizer = q8ta_ops.Q8taQuantizer(outputs=outputs)
     converted = quantized(RandomModel(seed), x, dynamic=True, quantizer=quantizer)
     result = q8ta_ops.rewrite(converted)
     assert len(result.replaced) == 8 and result.skipped == []

@@ -17,8 +17,9 @@ from torch.export.graph_signature import (
 from torch.fx import Graph, GraphModule, Node
 
 from .nodes import only_read
-from .replace import fake_constant, replace_linears, skipped_in_nested_graphs
+from .replace import replace_linears, skipped_in_nested_graphs
 from .result import RewriteResult
+from .store import fake_constant
 
 _CONSTANT_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
@@ -57,7 +58,7 @@ def _copy_of(graph: Graph) -> Graph:
 
 
 class PlaceholderStore:
-    """Constants of an ExportedProgram (see `replace.Store`): graph of `module`, tensors of `program`."""
+    """Constants of an ExportedProgram (see `store.Store`): graph of `module`, tensors of `program`."""
 
     def __init__(self, program: ExportedProgram, module: GraphModule) -> None:
         self.graph = module.graph

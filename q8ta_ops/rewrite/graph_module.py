@@ -10,8 +10,9 @@ import torch
 from torch.fx import GraphModule, Node
 
 from .nodes import only_read
-from .replace import fake_constant, replace_linears, skipped_in_nested_graphs
+from .replace import replace_linears, skipped_in_nested_graphs
 from .result import RewriteResult
+from .store import fake_constant
 
 
 def rewrite_graph_module(module: GraphModule) -> RewriteResult[GraphModule]:
@@ -27,7 +28,7 @@ def rewrite_graph_module(module: GraphModule) -> RewriteResult[GraphModule]:
 
 
 class AttributeStore:
-    """Constants of a GraphModule (see `replace.Store`)."""
+    """Constants of a GraphModule (see `store.Store`)."""
 
     def __init__(self, module: GraphModule) -> None:
         self.module = module

@@ -6,9 +6,17 @@ from typing import Any
 
 import torch
 from torch._guards import detect_fake_mode
-from torch._ops import OpOverload
+from torch._ops import OpOverload, OpOverloadPacket
 from torch._subclasses import FakeTensorMode
 from torch.fx import Graph, Node
+
+
+def operator_of(node: Node) -> OpOverload | None:
+    """The operator that a node calls, or None where it calls something else."""
+    # torchao puts its own operators into graphs without saying which overload: they have one.
+    if isinstance(node.target, OpOverloadPacket):
+        return node.target.default if node.target.overloads() == ["default"] else None
+    return node.target if isinstance(node.target, OpOverload) else None
 
 
 def target_name(node: Node) -> str:
@@ -17,12 +25,12 @@ def target_name(node: Node) -> str:
     Comparing names instead of operator objects keeps this package from having to register the
     `quantized_decomposed` library itself: who made the graph has it.
     """
-    return str(node.target) if node.op == "call_function" else ""
+    return str(operator_of(node) or node.target) if node.op == "call_function" else ""
 
 
 def arguments(node: Node) -> dict[str, Any]:
     """Arguments of an operator call by schema name, defaults filled in."""
-    schema = node.target._schema
+    schema = operator_of(node)._schema
     bound = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
     bound.update(zip((a.name for a in schema.arguments), node.args, strict=False))
     bound.update(node.kwargs)
@@ -45,10 +53,10 @@ def only_read(node: Node) -> bool:
     for user in node.users:
         if user.op == "output":
             continue
-        if not isinstance(user.target, OpOverload):
-            return False
-        schema = user.target._schema
-        if any(argument.alias_info is not None for argument in schema.arguments):
+        operator = operator_of(user)
+        if operator is None or any(
+            argument.alias_info is not None for argument in operator._schema.arguments
+        ):
             return False
     return True
 
@@ -63,11 +71,13 @@ def layer_name(node: Node) -> str:
 
 
 def describe(node: Any) -> str:
-    """What produces a value, in words, for a reason that a person reads."""
+    """What produces or uses a value, in words, for a reason that a person reads."""
     if not isinstance(node, Node):
         return f"the literal {node!r}"
     if node.op == "placeholder":
         return f"the graph input {node.name}"
     if node.op == "get_attr":
         return f"the attribute {node.target}"
+    if node.op == "output":
+        return "the graph's output"
     return target_name(node) or f"{node.op} {node.target}"

@@ -1,71 +1,53 @@
-"""Puts q8ta operators in the place of matched linears. The same for every kind of module.
+"""Puts q8ta operators in the place of linears. The same for every kind of module.
 
 What differs between the kinds, where constants live, is behind `Store`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import GraphModule, Node
 
-from .match import (
-    DEQUANTIZE,
-    DEQUANTIZE_PER_CHANNEL,
-    LINEAR,
-    Match,
-    NoMatch,
-    decomposed_linear,
-    match_linear,
-)
-from .nodes import fake_value, find_fake_mode, layer_name, target_name
-from .result import Replaced, Skipped
-
-
-class Store(Protocol):
-    """The constants of one module, as nodes of its graph."""
-
-    graph: Graph
-
-    def constant(self, node: Node) -> torch.Tensor | None:
-        """The tensor behind a node if nothing in the graph writes to it, else None."""
-        ...
-
-    def key(self, node: Node) -> str:
-        """Name of the constant behind a node: equal for two nodes that stand for one tensor."""
-        ...
-
-    def add_buffer(self, stem: str, tensor: torch.Tensor) -> Node:
-        """Adds a buffer under a free name that begins with `stem`."""
-        ...
-
-    def discard(self, node: Node) -> bool:
-        """Erases an unused node of a constant, and the constant if it was the last. False: not a constant."""
-        ...
+from .commute import join_linears
+from .commuting import written_values
+from .dialects import to_literals
+from .forms import quantize_form
+from .linear_forms import LINEAR, erase_leftovers, recompose
+from .match import Match, match_linear
+from .nodes import fake_value, layer_name, target_name
+from .result import NoMatch, Replaced, Skipped
+from .store import Store, erase_unused
+from .uint8 import shift_to_int8
 
 
 def replace_linears(store: Store) -> tuple[list[Replaced], list[Skipped]]:
     """Rewrites `store.graph` in place, in graph order.
 
+    First the graph is brought into one form, without a change of any result: quantizations with literal
+    numbers, whole linears, int8 instead of uint8, quantizations next to linears. Then linears are matched.
+
     Returns:
         One record for every linear: those that were replaced and those that were left alone.
     """
+    to_literals(store)
+    recomposed, skipped = recompose(store)
+    shift_to_int8(store)
+    join_linears(store)
+    buffers, written = _Buffers(store), written_values(store.graph)
     replaced: list[Replaced] = []
-    skipped: list[Skipped] = []
-    buffers = _Buffers(store)
     for node in list(store.graph.nodes):
-        if decomposed_linear(node):
-            reason = f"it is decomposed into {target_name(node)}: rewrite before run_decompositions()"
-            skipped.append(Skipped(node, reason))
         if target_name(node) != LINEAR:
             continue
         try:
-            match = match_linear(node, store.constant)
+            match = match_linear(node, store, written)
         except NoMatch as reason:
-            skipped.append(Skipped(node, str(reason)))
+            left = recomposed[node].restore(store) if node in recomposed else node
+            skipped.append(Skipped(left, str(reason)))
             continue
         replaced.append(_replace(store, buffers, match))
+    erase_leftovers(store, recomposed)
     return replaced, skipped
 
 
@@ -103,19 +85,19 @@ class _Buffers:
 
 
 def _replace(store: Store, buffers: _Buffers, match: Match) -> Replaced:
-    linear, weights = match.linear, match.weights
+    linear, weights, output = match.linear, match.weights, match.output
     graph = store.graph
     # At the linear's own place: all operands come before it, all consumers after it.
     with graph.inserting_before(linear):
         weight_sums, weight_scales = buffers.weight_sums(match), buffers.weight_scales(match)
-    activation = "relu" if match.relu is not None else "none"
-    operands = (match.x, match.input_scale, match.input_zero_point, weights.node, weight_sums, weight_scales)
-    if match.quantizes:
-        operands += (match.output_scale, match.output_zero_point)
+    operands = (match.x, match.input.scale, match.input.zero_point, weights.node, weight_sums, weight_scales)
+    if output.quantizes:
+        _, numbers = quantize_form(output.quantizes[0])
+        operands += (numbers.scale, numbers.zero_point)
     operator = getattr(torch.ops.q8ta, match.op).default
     with graph.inserting_before(linear):
         node = graph.create_node(
-            "call_function", operator, (*operands, match.bias, activation), name=f"q8ta_{match.op}"
+            "call_function", operator, (*operands, match.bias, output.activation), name=f"q8ta_{match.op}"
         )
     node.meta = _metadata(match)
     record = Replaced(
@@ -125,17 +107,17 @@ def _replace(store: Store, buffers: _Buffers, match: Match) -> Replaced:
         layer=layer_name(linear),
         in_features=weights.values.shape[1],
         out_features=weights.values.shape[0],
-        activation=activation,
-        note=match.note,
+        activation=output.activation,
+        note=output.note,
     )
 
-    for old in match.quantizes or (match.relu or linear,):
+    folded = (linear, *output.clamps)
+    for old in output.quantizes or folded[-1:]:
         old.replace_all_uses_with(node)
-    for old in (*match.quantizes, match.relu, linear):
-        if old is not None:
-            graph.erase_node(old)
+    for old in (*output.quantizes, *reversed(folded)):
+        graph.erase_node(old)
     for dequantize in (match.dequantize, weights.dequantize):
-        _erase_unused(store, dequantize)
+        erase_unused(store, dequantize)
     return record
 
 
@@ -145,25 +127,6 @@ def _metadata(match: Match) -> dict[str, Any]:
     meta = {key: value for key, value in match.linear.meta.items() if key not in dropped}
     value = fake_value(match.linear)
     if value is not None:
-        dtype = torch.int8 if match.quantizes else torch.float32
+        dtype = torch.int8 if match.output.quantizes else torch.float32
         meta["val"] = value.new_empty(value.shape, dtype=dtype)
     return meta
-
-
-def _erase_unused(store: Store, node: Node) -> None:
-    """Erases a dequantize that nothing uses any more, and what then became unused above it."""
-    if node.users:
-        return
-    above = node.all_input_nodes
-    if target_name(node) in (DEQUANTIZE, DEQUANTIZE_PER_CHANNEL):
-        store.graph.erase_node(node)
-    elif not store.discard(node):
-        return
-    for each in above:
-        _erase_unused(store, each)
-
-
-def fake_constant(graph: Graph, tensor: torch.Tensor) -> torch.Tensor | None:
-    """What export would record as the value of a new constant; None in a graph without recorded values."""
-    mode = find_fake_mode(graph)
-    return None if mode is None else mode.from_tensor(tensor, static_shapes=True)

@@ -1,4 +1,4 @@
-"""What a rewrite returns."""
+"""What a rewrite returns, and how it says that a linear has to be left alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 Module = TypeVar("Module", GraphModule, ExportedProgram)
+
+
+class NoMatch(Exception):
+    """A linear has to be left alone. The message is the reason, in words."""
 
 
 @dataclass(frozen=True)
