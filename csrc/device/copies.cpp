@@ -1,5 +1,6 @@
 #include "device/copies.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/empty_strided.h>
@@ -9,6 +10,7 @@
 
 #include "device/allocator.h"
 #include "device/devices.h"
+#include "device/strided.h"
 #include "device/tensor_memory.h"
 #include "vulkan/device_stream.h"
 
@@ -44,16 +46,19 @@ void copy_to_device(const at::Tensor& from, const at::Tensor& to) {
 }
 
 void copy_on_device(const at::Tensor& from, const at::Tensor& to) {
-  const bool same_bytes = from.dtype() == to.dtype() && from.strides() == to.strides() &&
-                          from.is_non_overlapping_and_dense() && from.device() == to.device() &&
-                          from.is_conj() == to.is_conj() && from.is_neg() == to.is_neg();
-  if (!same_bytes) {
-    copy_to_device(cpu_mirror(from), to);
-    return;
-  }
   const vulkan::BufferRange source = memory_of(from);
   const vulkan::BufferRange destination = memory_of(to);
-  if (source == destination) return;
+  const bool same_kind = from.dtype() == to.dtype() && from.device() == to.device() &&
+                         from.is_conj() == to.is_conj() && from.is_neg() == to.is_neg();
+  const bool same_places = same_kind && from.strides() == to.strides();
+  if (same_places && source == destination) return;
+  const bool overlap = source.buffer == destination.buffer &&
+                       source.offset < destination.offset + destination.size &&
+                       destination.offset < source.offset + source.size;
+  if (!same_places || overlap || !from.is_non_overlapping_and_dense()) {
+    if (!same_kind || overlap || !copy_strided(from, to)) copy_to_device(cpu_mirror(from), to);
+    return;
+  }
   vulkan_device_of(to).stream().record(
       [&](vulkan::Recorder& recorder) { recorder.copy(source, destination, {"copy", "copy"}); });
 }
@@ -77,6 +82,8 @@ at::Tensor cpu_mirror(const at::Tensor& tensor) {
 void copy_tensor(const at::Tensor& from, const at::Tensor& to) {
   if (to.numel() == 0) return;
   const at::Tensor values = from.sizes() == to.sizes() ? from : from.expand(to.sizes());
+  at::assert_no_internal_overlap(to);
+  at::assert_no_partial_overlap(to, values);
   if (values.is_cpu()) {
     copy_to_device(values, to);
   } else if (to.is_cpu()) {

@@ -1,10 +1,15 @@
 #pragma once
 
+#include <ATen/core/dispatch/Dispatcher.h>
+
 #include <cstdint>
 #include <map>
 #include <string>
 
 namespace q8ta::device {
+
+/// Runs an operator on copies of its tensors on the CPU and counts it.
+void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack);
 
 /// How often each operator without a kernel on the device was run on the CPU.
 std::map<std::string, uint64_t> fallback_counts();

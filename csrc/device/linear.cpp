@@ -45,13 +45,6 @@ at::Tensor empty(at::IntArrayRef sizes, at::ScalarType type, c10::Device device)
                                    type, std::nullopt);
 }
 
-/// The tensor, contiguous and in a place that a binding can start at.
-at::Tensor bindable(const at::Tensor& tensor) {
-  const at::Tensor dense = tensor.contiguous();
-  const auto offset = static_cast<VkDeviceSize>(dense.storage_offset()) * dense.element_size();
-  return offset % vulkan_device_of(dense).binding_alignment() == 0 ? dense : dense.clone();
-}
-
 /// A contiguous copy with `bytes` readable from its first element on.
 at::Tensor with_room(const at::Tensor& tensor, int64_t bytes) {
   if (readable_bytes(tensor) >= bytes) return tensor;

@@ -29,6 +29,12 @@ int64_t readable_bytes(const at::Tensor& tensor) {
   return static_cast<int64_t>(block_of(tensor).buffer().size()) - offset_of(tensor);
 }
 
+at::Tensor bindable(const at::Tensor& tensor) {
+  const at::Tensor dense = tensor.contiguous();
+  const auto offset = static_cast<VkDeviceSize>(offset_of(dense));
+  return offset % vulkan_device_of(dense).binding_alignment() == 0 ? dense : dense.clone();
+}
+
 vulkan::BufferRange memory_of(const at::Tensor& tensor) {
   const int64_t bytes = span_bytes(tensor);
   if (bytes == 0) return {};

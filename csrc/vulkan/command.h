@@ -22,7 +22,7 @@ struct Binding {
 /// values, so that two can be compared.
 struct Command {
   static constexpr size_t kMaxBindings = 6;
-  static constexpr size_t kMaxPushConstantBytes = 32;
+  static constexpr size_t kMaxPushConstantBytes = 128;
 
   const Pipeline* pipeline = nullptr;
   std::array<BufferRange, kMaxBindings> bindings;

@@ -24,9 +24,11 @@ uint64_t hash_of(const std::vector<Command>& commands) {
       mix(command.bindings[i].buffer_id);
       mix(command.bindings[i].offset);
     }
-    std::array<uint64_t, Command::kMaxPushConstantBytes / sizeof(uint64_t)> words;
-    std::memcpy(words.data(), command.push_constants.data(), sizeof(words));
-    for (const uint64_t word : words) mix(word);
+    for (uint32_t i = 0; i < command.push_constant_bytes; i += sizeof(uint64_t)) {  // zero behind their end
+      uint64_t word = 0;
+      std::memcpy(&word, command.push_constants.data() + i, sizeof(word));
+      mix(word);
+    }
   }
   return hash;
 }

@@ -1,4 +1,5 @@
 // What the linear kernels share: their arguments, the per-channel parameters and the epilogue.
+#include "quantization.glsl"
 
 layout(push_constant) uniform Arguments {
   uint M;
@@ -30,15 +31,4 @@ float dequantize(int accumulator, uint n) {
 }
 
 // q = clamp(roundEven(y / output_scale) + output_zero_point, -128, 127)
-// Clamped before the conversion: converting a float that no int can hold is undefined. `round` may break ties
-// either way, so roundEven.
-int quantize(float y) {
-  precise float scaled = y * inverse_output_scale;
-  precise float shifted = roundEven(scaled) + float(output_zero_point);
-  return int(clamp(shifted, -128.0, 127.0));
-}
-
-int pack4(ivec4 bytes) {
-  ivec4 low = bytes & 0xff;
-  return low.x | low.y << 8 | low.z << 16 | low.w << 24;
-}
+int quantize(float y) { return quantize_value(y, inverse_output_scale, output_zero_point, -128.0, 127.0); }

@@ -1,0 +1,232 @@
+// Element-by-element kernels on the device: quantization, and what lies between quantized linears. What a
+// kernel does not cover (other dtypes, other shapes) runs on the CPU as any operator without one.
+#include "kernels/elementwise.h"
+
+#include <ATen/Functions.h>
+#include <ATen/Operators.h>
+#include <ATen/native/CPUFallback.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+
+#include "device/fallback.h"
+#include "device/tensor_memory.h"
+#include "kernels/layout.h"
+#include "ops/linear_checks.h"
+#include "vulkan/device_stream.h"
+
+namespace q8ta::device {
+namespace {
+
+using kernels::ByteMap;
+using kernels::ByteOp;
+using kernels::FloatOp;
+
+/// Calls `record(recorder, first element, number of elements)` for parts that fit into a dispatch.
+template <typename Record>
+void for_each_part(const at::Tensor& like, Record record) {
+  vulkan_device_of(like).stream().record([&](vulkan::Recorder& recorder) {
+    for (int64_t first = 0; first < like.numel(); first += kernels::kElementsInDispatch) {
+      record(recorder, first, std::min(kernels::kElementsInDispatch, like.numel() - first));
+    }
+  });
+}
+
+/// Elements first .. first + count - 1 of a contiguous tensor, in whole words.
+vulkan::BufferRange part(const at::Tensor& tensor, int64_t first, int64_t count) {
+  const auto bytes = static_cast<int64_t>(tensor.element_size());
+  vulkan::BufferRange range = memory_of(tensor);
+  range.offset += static_cast<VkDeviceSize>(first * bytes);
+  range.size = vulkan::round_up(static_cast<VkDeviceSize>(count * bytes), 4);
+  return range;
+}
+
+at::Tensor map_bytes(const at::Tensor& x, at::ScalarType type, const ByteMap& map, const char* op) {
+  const at::Tensor from = bindable(x);
+  at::Tensor to = at::empty(x.sizes(), x.options().dtype(type));
+  for_each_part(to, [&](vulkan::Recorder& recorder, int64_t first, int64_t count) {
+    kernels::record_byte_map(recorder, map, part(from, first, count), part(to, first, count),
+                             static_cast<uint32_t>(count), op);
+  });
+  return to;
+}
+
+bool is_byte(at::ScalarType type) { return type == at::kChar || type == at::kByte; }
+
+at::Tensor quantize_per_tensor(const at::Tensor& input, double scale, int64_t zero_point, int64_t quant_min,
+                               int64_t quant_max, at::ScalarType dtype) {
+  TORCH_CHECK(input.scalar_type() == at::kFloat, "quantize_per_tensor: input: expected float32 on vk, got ",
+              input.scalar_type());
+  TORCH_CHECK(is_byte(dtype), "quantize_per_tensor: dtype: expected int8 or uint8 on vk, got ", dtype);
+  ByteMap map{ByteOp::quantize};
+  map.quantization.inverse_output_scale = static_cast<float>(1.0 / scale);
+  map.quantization.output_zero_point = static_cast<int32_t>(zero_point);
+  map.low = static_cast<int32_t>(quant_min);
+  map.high = static_cast<int32_t>(quant_max);
+  map.is_signed = dtype == at::kChar;
+  return map_bytes(input, dtype, map, "quantize_per_tensor");
+}
+
+at::Tensor dequantize_per_tensor(const at::Tensor& input, double scale, int64_t zero_point,
+                                 int64_t /*quant_min*/, int64_t /*quant_max*/, at::ScalarType dtype,
+                                 std::optional<at::ScalarType> out_dtype) {
+  TORCH_CHECK(is_byte(input.scalar_type()) && input.scalar_type() == dtype,
+              "dequantize_per_tensor: input: expected int8 or uint8 on vk, and dtype the same, got ",
+              input.scalar_type(), " and ", dtype);
+  TORCH_CHECK(out_dtype.value_or(at::kFloat) == at::kFloat,
+              "dequantize_per_tensor: out_dtype: expected float32 on vk, got ", *out_dtype);
+  ByteMap map{ByteOp::dequantize};
+  map.quantization.input_scale = static_cast<float>(scale);
+  map.quantization.input_zero_point = static_cast<int32_t>(zero_point);
+  map.is_signed = dtype == at::kChar;
+  return map_bytes(input, at::kFloat, map, "dequantize_per_tensor");
+}
+
+at::Tensor requantize(const at::Tensor& x, double input_scale, int64_t input_zero_point, double output_scale,
+                      int64_t output_zero_point) {
+  ops::check_type("requantize", "x", x, at::kChar);
+  ByteMap map{ByteOp::requantize};
+  map.quantization =
+      ops::check_quantization("requantize", input_scale, input_zero_point, output_scale, output_zero_point);
+  return map_bytes(x, at::kChar, map, "requantize");
+}
+
+at::Tensor map_floats(FloatOp op, const at::Tensor& a, const at::Tensor& b, float low, float high,
+                      const char* name) {
+  const at::Tensor from = bindable(a);
+  const at::Tensor other = bindable(b);
+  at::Tensor to = at::empty(a.sizes(), a.options());
+  const bool same = b.numel() == a.numel();
+  for_each_part(to, [&](vulkan::Recorder& recorder, int64_t first, int64_t count) {
+    const auto period = static_cast<uint32_t>(same ? count : other.numel());
+    kernels::record_float_map(recorder, op, part(from, first, count),
+                              same ? part(other, first, count) : part(other, 0, other.numel()),
+                              part(to, first, count), static_cast<uint32_t>(count), period, low, high, name);
+  });
+  return to;
+}
+
+/// Whether b has a's sizes, or repeats along all but a's last dimension and that fits into one dispatch.
+bool repeats(const at::Tensor& a, const at::Tensor& b) {
+  if (b.sizes() == a.sizes()) return true;
+  const bool last_dimension =
+      b.dim() >= 1 && a.dim() >= 1 && b.size(-1) == a.size(-1) && b.numel() == b.size(-1);
+  return b.dim() <= a.dim() && (last_dimension || b.numel() == 1) &&
+         a.numel() <= kernels::kElementsInDispatch;
+}
+
+bool both_floats(const at::Tensor& a, const at::Tensor& b) {
+  return a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat && a.device() == b.device() &&
+         a.numel() > 0;
+}
+
+at::Tensor vk_clamp(const at::Tensor& self, const std::optional<at::Scalar>& low,
+                 const std::optional<at::Scalar>& high) {
+  if (self.numel() > 0 && self.scalar_type() == at::kFloat) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    const float from = low ? low->toFloat() : -kInfinity;
+    const float to = high ? high->toFloat() : kInfinity;
+    return map_floats(FloatOp::clamp, self, self, from, to, "clamp");
+  }
+  const bool integral = (!low || low->isIntegral(false)) && (!high || high->isIntegral(false));
+  if (self.numel() > 0 && self.scalar_type() == at::kChar && integral) {
+    ByteMap map{ByteOp::clamp};
+    map.low = static_cast<int32_t>(std::clamp<int64_t>(low ? low->toLong() : -128, -128, 127));
+    map.high = static_cast<int32_t>(std::clamp<int64_t>(high ? high->toLong() : 127, -128, 127));
+    if (map.low <= map.high) return map_bytes(self, at::kChar, map, "clamp");
+  }
+  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::clamp>::call(self, low, high);
+}
+
+at::Tensor vk_clamp_min(const at::Tensor& self, const at::Scalar& low) { return vk_clamp(self, low, std::nullopt); }
+at::Tensor vk_clamp_max(const at::Tensor& self, const at::Scalar& high) {
+  return vk_clamp(self, std::nullopt, high);
+}
+at::Tensor vk_relu(const at::Tensor& self) { return vk_clamp(self, at::Scalar(0), std::nullopt); }
+at::Tensor& vk_relu_(at::Tensor& self) { return self.copy_(vk_relu(self)); }
+
+at::Tensor vk_add(const at::Tensor& self, const at::Tensor& other, const at::Scalar& alpha) {
+  if (both_floats(self, other) && alpha.toDouble() == 1.0) {
+    if (repeats(self, other)) return map_floats(FloatOp::add, self, other, 0, 0, "add");
+    if (repeats(other, self)) return map_floats(FloatOp::add, other, self, 0, 0, "add");
+  }
+  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::add_Tensor>::call(self, other, alpha);
+}
+
+at::Tensor& vk_add_(at::Tensor& self, const at::Tensor& other, const at::Scalar& alpha) {
+  if (both_floats(self, other) && alpha.toDouble() == 1.0 && repeats(self, other)) {
+    return self.copy_(map_floats(FloatOp::add, self, other, 0, 0, "add"));
+  }
+  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::add__Tensor>::call(self, other, alpha);
+}
+
+at::Tensor vk_mul(const at::Tensor& self, const at::Tensor& other) {
+  if (both_floats(self, other)) {
+    if (repeats(self, other)) return map_floats(FloatOp::multiply, self, other, 0, 0, "mul");
+    if (repeats(other, self)) return map_floats(FloatOp::multiply, other, self, 0, 0, "mul");
+  }
+  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::mul_Tensor>::call(self, other);
+}
+
+at::Tensor& vk_fill_(at::Tensor& self, const at::Scalar& value) {
+  if (self.numel() == 0) return self;
+  const at::Tensor one = at::full({}, value, self.options().device(at::kCPU));
+  return self.copy_(one.to(self.device()).expand(self.sizes()));
+}
+
+at::Tensor& vk_zero_(at::Tensor& self) { return vk_fill_(self, 0); }
+
+at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
+  const auto parts = tensors.materialize();
+  const at::Tensor& first = parts.front().get();
+  // As in torch: an empty 1-D tensor counts as nothing. Other oddities are the CPU's to refuse.
+  const bool plain = std::all_of(parts.begin(), parts.end(), [&](const at::Tensor& each) {
+    return each.scalar_type() == first.scalar_type() && each.device() == first.device() &&
+           each.dim() == first.dim() && each.dim() > 0;
+  });
+  if (!plain) return at::native::call_fallback_fn<&run_on_cpu, at::_ops::cat>::call(tensors, dim);
+  const int64_t along = c10::maybe_wrap_dim(dim, first.dim());
+  std::vector<int64_t> sizes = first.sizes().vec();
+  sizes[along] = 0;
+  for (const at::Tensor& each : parts) {
+    for (int64_t d = 0; d < first.dim(); ++d) {
+      TORCH_CHECK(d == along || each.size(d) == first.size(d),
+                  "Sizes of tensors must match except in dimension ", along, ". Expected size ",
+                  first.size(d), " but got size ", each.size(d), " in dimension ", d);
+    }
+    sizes[along] += each.size(along);
+  }
+  at::Tensor joined = at::empty(sizes, first.options());
+  int64_t start = 0;
+  for (const at::Tensor& each : parts) {
+    joined.narrow(along, start, each.size(along)).copy_(each);
+    start += each.size(along);
+  }
+  return joined;
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("clamp", TORCH_FN(vk_clamp));
+  library.impl("clamp_min", TORCH_FN(vk_clamp_min));
+  library.impl("clamp_max", TORCH_FN(vk_clamp_max));
+  library.impl("relu", TORCH_FN(vk_relu));
+  library.impl("relu_", TORCH_FN(vk_relu_));
+  library.impl("add.Tensor", TORCH_FN(vk_add));
+  library.impl("add_.Tensor", TORCH_FN(vk_add_));
+  library.impl("mul.Tensor", TORCH_FN(vk_mul));
+  library.impl("fill_.Scalar", TORCH_FN(vk_fill_));
+  library.impl("zero_", TORCH_FN(vk_zero_));
+  library.impl("cat", TORCH_FN(vk_cat));
+}
+
+TORCH_LIBRARY_IMPL(quantized_decomposed, PrivateUse1, library) {
+  library.impl("quantize_per_tensor", TORCH_FN(quantize_per_tensor));
+  library.impl("dequantize_per_tensor", TORCH_FN(dequantize_per_tensor));
+}
+
+TORCH_LIBRARY_IMPL(q8ta, PrivateUse1, library) { library.impl("requantize", TORCH_FN(requantize)); }
+
+}  // namespace
+}  // namespace q8ta::device

@@ -1,0 +1,85 @@
+#include "device/strided.h"
+
+#include <limits>
+
+#include "device/tensor_memory.h"
+#include "kernels/elementwise.h"
+#include "vulkan/device_stream.h"
+
+namespace q8ta::device {
+namespace {
+
+/// A binding that begins where one may, and where in it the tensor's first element is.
+struct Bound {
+  vulkan::BufferRange range;
+  uint32_t first_element;
+};
+
+Bound bind(const at::Tensor& tensor) {
+  const VkDeviceSize alignment = vulkan_device_of(tensor).binding_alignment();
+  vulkan::BufferRange range = memory_of(tensor);
+  const VkDeviceSize before = range.offset % alignment;
+  range.offset -= before;
+  range.size = vulkan::round_up(range.size + before, 4);
+  return {range, static_cast<uint32_t>(before / tensor.element_size())};
+}
+
+/// Sizes and strides with dimensions of size 1 left out and neighbours joined that lie alike in both tensors.
+/// False if more are left than the kernel takes.
+bool join_dimensions(const at::Tensor& from, const at::Tensor& to, kernels::StridedCopy& copy) {
+  uint32_t used = 0;
+  for (int64_t d = 0; d < from.dim(); ++d) {
+    if (from.size(d) == 1) continue;
+    const auto size = static_cast<uint32_t>(from.size(d));
+    const auto from_stride = static_cast<uint32_t>(from.stride(d));
+    const auto to_stride = static_cast<uint32_t>(to.stride(d));
+    if (used > 0 && copy.source_strides[used - 1] == from_stride * size &&
+        copy.destination_strides[used - 1] == to_stride * size) {
+      --used;
+      copy.sizes[used] *= size;
+    } else {
+      if (used == kernels::StridedCopy::kMaxDimensions) return false;
+      copy.sizes[used] = size;
+    }
+    copy.source_strides[used] = from_stride;
+    copy.destination_strides[used] = to_stride;
+    ++used;
+  }
+  copy.dimensions = used;
+  return true;
+}
+
+/// Whether words can be written as wholes: what is behind the last element in its word is no other tensor's.
+bool owns_its_words(const at::Tensor& to, uint32_t first_element) {
+  if (!to.is_contiguous()) return false;
+  const auto bytes = static_cast<int64_t>(to.element_size());
+  if (bytes >= 4) return true;
+  const int64_t end = (to.storage_offset() + to.numel()) * bytes;
+  const bool whole = to.numel() * bytes % 4 == 0 || end == static_cast<int64_t>(to.storage().nbytes());
+  return first_element * bytes % 4 == 0 && whole;
+}
+
+}  // namespace
+
+bool copy_strided(const at::Tensor& from, const at::Tensor& to) {
+  const size_t bytes = to.element_size();
+  if (bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8) return false;
+  if (to.numel() > std::numeric_limits<int32_t>::max()) return false;
+  const Bound source = bind(from);
+  const Bound destination = bind(to);
+  vulkan::Device& device = vulkan_device_of(to);
+  if (std::max(source.range.size, destination.range.size) > device.max_binding_bytes()) return false;
+  kernels::StridedCopy copy;
+  if (!join_dimensions(from, to, copy)) return false;
+  copy.count = static_cast<uint32_t>(to.numel());
+  copy.first_source = source.first_element;
+  copy.first_destination = destination.first_element;
+  const bool dense = owns_its_words(to, destination.first_element);
+  device.stream().record([&](vulkan::Recorder& recorder) {
+    kernels::record_strided_copy(recorder, copy, static_cast<uint32_t>(bytes), dense, source.range,
+                                 destination.range, "copy");
+  });
+  return true;
+}
+
+}  // namespace q8ta::device
