@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Sets up whatever is missing, then runs the tests with the Vulkan validation layers on.
 #
-#   bash scripts/test.sh                    everything: the kernel tests under GPU-assisted validation, then the
-#                                           whole suite under core and synchronization validation
+#   bash scripts/test.sh                    everything: the kernel tests under GPU-assisted validation, the tests
+#                                           of the vk device (a process of its own: enabling it changes torch),
+#                                           and the rest, both under core and synchronization validation
 #   bash scripts/test.sh -k gemv -x         one run (core and synchronization) with these pytest arguments;
 #                                           paths are relative to the checkout
 #
@@ -25,17 +26,17 @@ if (($# > 0)); then
     exit
 fi
 
-# The short run comes first, so that the last line is the summary of the whole suite.
-echo "==> Kernel tests on $Q8TA_DEVICE, GPU-assisted validation"
-SECONDS=0
-kernels=0
-run_pytest gpu -m kernels || kernels=$?
-echo "==> Kernel tests took $SECONDS s"
-
-echo "==> All tests on $Q8TA_DEVICE, core and synchronization validation"
-all=0
-run_pytest 1 || all=$?
-if ((kernels != 0)); then
-    echo "==> The kernel tests under GPU-assisted validation failed (above)" >&2
-fi
-exit $((all != 0 ? all : kernels))
+# Tests that use little of the machine each: as many at once as there are cores. The short runs come first, so
+# that the last line is the summary of most of the suite.
+failed=0
+run_stage() {
+    local title=$1 start=$SECONDS
+    shift
+    echo "==> $title on $Q8TA_DEVICE"
+    run_pytest "$@" -n auto --dist loadfile || failed=$?
+    echo "==> That took $((SECONDS - start)) s"
+}
+run_stage "Kernel tests, GPU-assisted validation" gpu -m kernels
+run_stage "Tests of the vk device, core and synchronization validation" 1 test/vk
+run_stage "All other tests, core and synchronization validation" 1
+exit "$failed"

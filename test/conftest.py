@@ -10,6 +10,7 @@ os.environ.setdefault("Q8TA_VALIDATION", "1")
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -40,14 +41,27 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+_leaked_in_workers: list[str] = []
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Destroys every Vulkan object after the last test: the layer reports what has leaked."""
     before = len(_C.validation_messages())
     _C.close()
     leaked = _C.validation_messages()[before:]
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist: its own exit status counts for nothing
+        session.config.workeroutput["leaked"] = leaked
+        return
+    leaked += _leaked_in_workers
     if leaked:
         print("\nvalidation messages at the end:\n" + "\n".join(leaked))
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """In the process that started the workers: takes what a worker found at its end."""
+    _leaked_in_workers.extend(getattr(node, "workeroutput", {}).get("leaked", []))
 
 
 @pytest.fixture(autouse=True)
