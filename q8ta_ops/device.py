@@ -12,11 +12,15 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import sys
+import threading
 import types
 from pathlib import Path
 
 import torch
 
+from .runtime import default_device
+
+_lock = threading.Lock()
 _module: types.ModuleType | None = None
 
 
@@ -30,14 +34,22 @@ def enable_vk_device() -> None:
         RuntimeError: another package has registered torch's PrivateUse1 backend; the library was not built for
             this version of torch; or there is no Vulkan device.
     """
+    with _lock:
+        if _module is None:
+            _enable()
+
+
+def _enable() -> None:
     global _module
-    if _module is not None:
-        return
     _check_slot()
+    device = default_device()  # before anything is registered that cannot be taken back
+    if device.device is None:
+        raise RuntimeError(f"there is no Vulkan device for the vk device: {device.reason}")
     library = _load_library()
     library.open_devices()
     library.register_backend()
     torch.utils.rename_privateuse1_backend("vk")
+    _module = library
 
     from . import vk
 
@@ -45,7 +57,6 @@ def enable_vk_device() -> None:
     torch.utils.generate_methods_for_privateuse1_backend(
         for_tensor=True, for_module=True, for_packed_sequence=True, for_storage=True
     )
-    _module = library
 
 
 def vk_library() -> types.ModuleType:
@@ -57,7 +68,8 @@ def vk_library() -> types.ModuleType:
 
 def _check_slot() -> None:
     name = torch._C._get_privateuse1_backend_name()
-    if name not in ("privateuseone", "vk") or hasattr(torch, name):
+    has_kernels = torch._C._dispatch_has_kernel_for_dispatch_key("aten::empty.memory_format", "PrivateUse1")
+    if name not in ("privateuseone", "vk") or hasattr(torch, name) or has_kernels:
         raise RuntimeError(
             f"torch has one place for a backend like this (PrivateUse1), and {name!r} has taken it in this process"
         )

@@ -34,7 +34,7 @@ def is_initialized() -> bool:
 
 
 def _is_in_bad_fork() -> bool:
-    return False
+    return vk_library().in_bad_fork()
 
 
 def device_count() -> int:

@@ -165,6 +165,43 @@ def test_weights_repeated_within_a_matrix_are_no_linear() -> None:
         assert result.replaced == [] and result.skipped == []
 
 
+def test_weights_repeated_row_by_row_are_no_linear() -> None:
+    class Interleaved(Product):
+        def product(self, x: Tensor, weights: Tensor) -> Tensor:
+            # [8, 6] to [8, 2, 6], seen as two matrices: each holds some rows twice.
+            return torch.bmm(x, weights.t().unsqueeze(1).expand(8, 2, 6).reshape(2, 8, 6))
+
+    for module in decomposed(Interleaved(WEIGHTS), int8_tensor(2, 3, 8)):
+        result = q8ta_ops.rewrite(module)
+        assert result.replaced == [] and result.skipped == []
+
+
+def test_repeated_rows() -> None:
+    class Repeated(Product):
+        def product(self, x: Tensor, weights: Tensor) -> Tensor:
+            return torch.mm(x.unsqueeze(1).expand(3, 2, 8).reshape(6, 8), weights.t()).view(3, 2, 6)
+
+    x = int8_tensor(3, 8)
+    for module in decomposed(Repeated(WEIGHTS), x):
+        result = q8ta_ops.rewrite(module)
+        assert q8ta_targets(result.module) == ["linear_dequant"]
+        assert torch.equal(runnable(result.module)(x), exact(runnable(module), x))
+
+
+def test_a_copy_that_is_written_to_is_not_skipped() -> None:
+    class Written(Product):
+        def product(self, x: Tensor, weights: Tensor) -> Tensor:
+            copy = x.clone()
+            copy[0].add_(1)
+            return torch.mm(copy, weights.t())
+
+    x = int8_tensor(3, 8)
+    module = torch.export.export(Written(WEIGHTS), (x,)).module()
+    result = q8ta_ops.rewrite(module)
+    assert result.replaced == [] and len(result.skipped) == 1
+    assert torch.equal(result.module(x), module(x))
+
+
 def test_batch_of_different_weights_is_no_linear() -> None:
     class Attention(nn.Module):
         def forward(self, query: Tensor, key: Tensor) -> Tensor:
@@ -199,9 +236,12 @@ def test_ways_to_transpose(transposed: str) -> None:
 def test_weights_that_are_not_transposed_are_no_linear() -> None:
     class Plain(Product):
         def product(self, x: Tensor, weights: Tensor) -> Tensor:
-            return torch.mm(x, weights) + torch.mm(x, weights.transpose(0, 0))
+            same = weights.transpose(0, 0), weights.permute(0, 1)
+            return torch.mm(x, weights) + torch.mm(x, same[0]) + torch.mm(x, same[1])
 
-    for module in decomposed(Plain(int8_tensor(8, 8)), int8_tensor(3, 8)):
+    program = torch.export.export(Plain(int8_tensor(8, 8)), (int8_tensor(3, 8),))
+    assert {"aten.permute.default", "aten.transpose.int"} < set(targets(program))
+    for module in (program, program.run_decompositions()):
         result = q8ta_ops.rewrite(module)
         assert result.replaced == [] and result.skipped == []
 

@@ -208,6 +208,18 @@ def edited(weight: dict[str, Any], change: Any) -> torch.fx.GraphModule:
     return module
 
 
+def test_dequantized_weight_that_the_graph_writes() -> None:
+    class Written(HandMade):
+        def forward(self, x: Tensor) -> Tensor:
+            library = torch.ops.quantized_decomposed
+            x = library.dequantize_per_tensor(x, 0.05, 3, -128, 127, torch.int8)
+            w = library.dequantize_per_tensor(self.weights, 0.1, 0, -127, 127, torch.int8)
+            w[0].add_(1)
+            return nn.functional.linear(x, w)
+
+    check_left_alone(Written(WEIGHTS), (X,), "its weight is written to after it was dequantized")
+
+
 def test_weight_in_half_precision() -> None:
     def change(graph: torch.fx.Graph, dequantize: torch.fx.Node) -> None:
         dequantize.kwargs = {"out_dtype": torch.float16}

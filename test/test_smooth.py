@@ -115,7 +115,7 @@ def test_the_model_keeps_its_weights_and_the_result_only_its_own() -> None:
 def test_divisors_are_powers_of_two_of_the_geometric_mean() -> None:
     largest = torch.tensor([8.0, 1.0, 0.25, 0.0, 3.0, float("nan"), 2.0])
     weights = [
-        torch.tensor([[1.0, -1.0, 1.0, 1.0, 0.0, 1.0, 0.5]]),
+        torch.tensor([[1.0, -1.0, 1.0, 1.0, 0.0, 1.0, 0.5], [0.125] * 4 + [0.0, 0.125, 0.125]]),
         torch.full((2, 7), 0.25) * (largest != 3.0),
     ]
     # 8 ** 0.5 = 2 ** 1.5: rounds to even; a channel or a column of zeros, or NaN, is left alone.

@@ -80,6 +80,11 @@ py::object current_request() {
   return py::make_tuple(request->device, request->disable);
 }
 
+void synchronize_if_open() {
+  const py::gil_scoped_release release;
+  vulkan::Context::synchronize_if_open();
+}
+
 py::list stop_profile() {
   py::list records;
   for (const vulkan::DispatchRecord& record : vulkan::Profiler::instance().stop()) {
@@ -141,8 +146,15 @@ PYBIND11_MODULE(_C, module) {
   module.def("set_request", &set_request, py::arg("request"));
   module.def("current_request", &current_request);
 
-  module.def("start_profile", [] { vulkan::Profiler::instance().start(); });
-  module.def("stop_profile", &stop_profile);
+  // Work that is queued belongs to one side of the line or the other.
+  module.def("start_profile", [] {
+    synchronize_if_open();
+    vulkan::Profiler::instance().start();
+  });
+  module.def("stop_profile", [] {
+    synchronize_if_open();
+    return stop_profile();
+  });
   module.def("empty_submit_us", &empty_submit_us, py::arg("iterations"), release());
 
   module.def("set_storage_watcher", [](py::function function) {

@@ -25,11 +25,13 @@ void upload(const at::Tensor& from, const at::Tensor& to) {
 
 /// A CPU tensor that starts at the beginning of its own storage.
 at::Tensor with_strides_of(const at::Tensor& like, const at::Tensor& values) {
-  if (values.dtype() == like.dtype() && values.strides() == like.strides() && !values.is_conj() &&
-      !values.is_neg()) {
+  if (values.dtype() == like.dtype() && values.strides() == like.strides() &&
+      values.is_conj() == like.is_conj() && values.is_neg() == like.is_neg()) {
     return values;
   }
   at::Tensor strided = at::empty_strided(like.sizes(), like.strides(), like.options().device(at::kCPU));
+  strided._set_conj(like.is_conj());
+  strided._set_neg(like.is_neg());
   strided.copy_(values);
   return strided;
 }

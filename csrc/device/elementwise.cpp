@@ -123,7 +123,7 @@ bool both_floats(const at::Tensor& a, const at::Tensor& b) {
 }
 
 at::Tensor vk_clamp(const at::Tensor& self, const std::optional<at::Scalar>& low,
-                 const std::optional<at::Scalar>& high) {
+                    const std::optional<at::Scalar>& high) {
   if (self.numel() > 0 && self.scalar_type() == at::kFloat) {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     const float from = low ? low->toFloat() : -kInfinity;
@@ -140,7 +140,9 @@ at::Tensor vk_clamp(const at::Tensor& self, const std::optional<at::Scalar>& low
   return at::native::call_fallback_fn<&run_on_cpu, at::_ops::clamp>::call(self, low, high);
 }
 
-at::Tensor vk_clamp_min(const at::Tensor& self, const at::Scalar& low) { return vk_clamp(self, low, std::nullopt); }
+at::Tensor vk_clamp_min(const at::Tensor& self, const at::Scalar& low) {
+  return vk_clamp(self, low, std::nullopt);
+}
 at::Tensor vk_clamp_max(const at::Tensor& self, const at::Scalar& high) {
   return vk_clamp(self, std::nullopt, high);
 }

@@ -21,8 +21,6 @@ Counts& counts() {
   return instance;
 }
 
-}  // namespace
-
 /// What torch's own backends say to tensors that are on several devices. The fallback alone would compute.
 void check_same_device(const c10::OperatorHandle& op, const torch::jit::Stack& stack) {
   const c10::FunctionSchema& schema = op.schema();
@@ -69,6 +67,8 @@ c10::OperatorHandle cpu_operator(const std::string& name, const c10::OperatorHan
   return op;
 }
 
+}  // namespace
+
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const std::string name = c10::toString(op.operator_name());
   TORCH_CHECK_NOT_IMPLEMENTED(!name.starts_with("q8ta::"), name,
@@ -85,7 +85,7 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
                " has no kernel on the device and runs on the CPU, which copies its tensors there ",
                "and back. torch.vk.fallbacks() counts how often; this is said once for each operator.");
   }
-  at::native::cpu_fallback(op, stack);
+  at::native::cpu_fallback(cpu_operator(name, op, *stack), stack);
 }
 
 namespace {

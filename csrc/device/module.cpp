@@ -39,8 +39,7 @@ PYBIND11_MODULE(_vk_device, module) {
   module.def("in_bad_fork", &vulkan::inherited_by_fork);
   module.def("set_device", [](int index) { device::set_current_device(device_index(index)); });
   module.def("vulkan_index", [](int index) { return device_at(index).info().index; });
-  module.def(
-      "synchronize", [](int index) { device_at(index).stream().synchronize(); }, release());
+  module.def("synchronize", [](int index) { device_at(index).stream().synchronize(); }, release());
   module.def("empty_cache", [] { device::allocator().emptyCache(); }, release());
   module.def("memory_statistics", [](int index) {
     const auto now = device_at(index).memory().statistics();

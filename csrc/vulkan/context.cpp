@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 
+#include "vulkan/device_stream.h"
 #include "vulkan/error.h"
 #include "vulkan/fork.h"
 
@@ -51,6 +52,16 @@ Context::Context() : instance_(parse_validation_mode(std::getenv("Q8TA_VALIDATIO
     devices_.push_back(query_device_info(physical_device, index++));
   }
   opened_.resize(devices_.size());
+}
+
+void Context::synchronize_if_open() {
+  if (inherited_by_fork()) return;
+  Context* existing = context.load(std::memory_order_acquire);
+  if (existing == nullptr) return;
+  const std::lock_guard lock(existing->mutex_);
+  for (const std::unique_ptr<Device>& device : existing->opened_) {
+    if (device) device->stream().synchronize();
+  }
 }
 
 Device& Context::device(uint32_t index) {

@@ -31,6 +31,9 @@ class Context {
 
   std::span<const DeviceInfo> devices() const { return devices_; }
 
+  /// Waits for the queued work of every device that is open, if any is.
+  static void synchronize_if_open();
+
   /// Opens the device on first use. Throws Error with the reason when it cannot run our kernels.
   Device& device(uint32_t index);
 

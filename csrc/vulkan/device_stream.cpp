@@ -85,6 +85,11 @@ DeviceStream::Batch& DeviceStream::open_batch() {
   const VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
   check(device_.api().vkBeginCommandBuffer(batch.commands, &info), "vkBeginCommandBuffer");
   batch.open = true;
+  batch.profiling = Profiler::instance().enabled();
+  if (batch.profiling) {
+    if (!batch.timestamps) batch.timestamps.emplace(device_);
+    batch.timestamps->record_reset(batch.commands);
+  }
   return batch;
 }
 
@@ -108,7 +113,12 @@ void DeviceStream::append(Command command, std::span<const Binding> bindings, co
     since_barrier_ = {};
   }
   since_barrier_ |= scope_of(command);
+  if (batch.profiling) {
+    batch.timestamps->record_begin(batch.commands, batch.recorded);
+    batch.profiled.push_back({label, command.workgroups, std::nullopt});
+  }
   record_command(device_, batch.commands, batch.descriptors, command);
+  if (batch.profiling) batch.timestamps->record_end(batch.commands, batch.recorded);
   batch.ops.push_back(label.op);
   ++batch.recorded;
   batch.multiplies += uint64_t{label.M} * label.K * std::max<uint32_t>(label.N, 1);
@@ -153,6 +163,11 @@ void DeviceStream::wait_for(Batch& batch) {
     throw Error(device_.info().name + " failed (" + result_name(result) + ") in work that holds: " + ops);
   }
   check(api.vkResetFences(device_.handle(), 1, &batch.fence), "vkResetFences");
+  for (uint32_t i = 0; i < batch.profiled.size(); ++i) {
+    if (batch.timestamps->measured(i)) batch.profiled[i].gpu_us = batch.timestamps->elapsed_us(i);
+    Profiler::instance().add(std::move(batch.profiled[i]));
+  }
+  batch.profiled.clear();
 }
 
 void DeviceStream::wait_for_all() {

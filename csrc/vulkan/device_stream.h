@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "vulkan/arena.h"
 #include "vulkan/descriptor_pool.h"
 #include "vulkan/hazard_tracker.h"
 #include "vulkan/recorder.h"
+#include "vulkan/timestamps.h"
 
 namespace q8ta::vulkan {
 
@@ -72,6 +74,9 @@ class DeviceStream final : public Recorder {
     uint64_t multiplies = 0;  // an estimate of how long it takes
     bool open = false;
     bool in_flight = false;
+    std::optional<Timestamps> timestamps;
+    std::vector<DispatchRecord> profiled;
+    bool profiling = false;
     std::vector<const char*> ops;  // for the message, should the device fail
   };
 

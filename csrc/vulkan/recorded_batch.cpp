@@ -56,26 +56,18 @@ RecordedBatch::~RecordedBatch() {
   device_.api().vkFreeCommandBuffers(device_.handle(), pool_, 1, &commands_buffer_);
 }
 
-void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads, VkQueryPool timestamps,
-                           uint32_t timestamp_pairs) {
+void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads, Timestamps* timestamps) {
   const VolkDeviceTable& api = device_.api();
   descriptors_.reset(static_cast<uint32_t>(commands.size()));
   const VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
   check(api.vkBeginCommandBuffer(commands_buffer_, &info), "vkBeginCommandBuffer");
-  if (timestamps != VK_NULL_HANDLE) {
-    api.vkCmdResetQueryPool(commands_buffer_, timestamps, 0, 2 * timestamp_pairs);
-  }
+  if (timestamps != nullptr) timestamps->record_reset(commands_buffer_);
   const Scope scope = scope_of_all(commands);
   for (uint32_t i = 0; i < commands.size(); ++i) {
     if (commands[i].barrier_before) record_barrier(device_, commands_buffer_, scope, scope);
-    const bool timed = timestamps != VK_NULL_HANDLE && i < timestamp_pairs;
-    if (timed) {
-      api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT, timestamps, 2 * i);
-    }
+    if (timestamps != nullptr) timestamps->record_begin(commands_buffer_, i);
     record_command(device_, commands_buffer_, descriptors_, commands[i]);
-    if (timed) {
-      api.vkCmdWriteTimestamp(commands_buffer_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, timestamps, 2 * i + 1);
-    }
+    if (timestamps != nullptr) timestamps->record_end(commands_buffer_, i);
   }
   // Later submissions of this stream reuse its memory by shaders and copies alike.
   if (!commands.empty())

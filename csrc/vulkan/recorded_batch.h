@@ -6,6 +6,7 @@
 
 #include "vulkan/command.h"
 #include "vulkan/descriptor_pool.h"
+#include "vulkan/timestamps.h"
 
 namespace q8ta::vulkan {
 
@@ -18,10 +19,8 @@ class RecordedBatch {
   RecordedBatch& operator=(const RecordedBatch&) = delete;
 
   /// Replaces what was recorded. Afterwards its results are visible to the host (`host_reads`) or to later
-  /// submissions. With `timestamps`, query 2 i and 2 i + 1 enclose dispatch i, for the first
-  /// `timestamp_pairs` ones.
-  void record(const std::vector<Command>& commands, bool host_reads, VkQueryPool timestamps = VK_NULL_HANDLE,
-              uint32_t timestamp_pairs = 0);
+  /// submissions. `timestamps`, if any, measure every command.
+  void record(const std::vector<Command>& commands, bool host_reads, Timestamps* timestamps = nullptr);
 
   VkCommandBuffer handle() const { return commands_buffer_; }
 

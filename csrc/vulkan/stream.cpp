@@ -4,7 +4,6 @@
 #include <array>
 #include <chrono>
 #include <cstring>
-#include <limits>
 #include <string>
 
 #include "vulkan/device.h"
@@ -19,8 +18,6 @@ constexpr size_t kImportBytes = size_t{256} << 10;
 
 // A short call is over before a thread that sleeps in vkWaitForFences would be awake again.
 constexpr auto kSpin = std::chrono::microseconds(200);
-
-constexpr uint32_t kMaxProfiledDispatches = 256;
 
 }  // namespace
 
@@ -55,7 +52,7 @@ void Stream::destroy() {
   if (in_flight_) wait_for_fence();
   single_batch_.reset();
   repeated_batches_.reset();
-  api.vkDestroyQueryPool(device_.handle(), timestamps_, nullptr);
+  timestamps_.reset();
   api.vkDestroyFence(device_.handle(), fence_, nullptr);
   api.vkDestroyCommandPool(device_.handle(), command_pool_, nullptr);
 }
@@ -147,18 +144,8 @@ void Stream::append(Command command, std::span<const Binding> bindings, const Di
 VkCommandBuffer Stream::recorded() {
   if (!profiling_ && imports_.empty()) return repeated_batches_->get(commands_, host_reads_);
   if (!single_batch_) single_batch_.emplace(device_, command_pool_);
-  if (profiling_ && device_.info().timestamp_bits > 0) {
-    if (timestamps_ == VK_NULL_HANDLE) {
-      VkQueryPoolCreateInfo pool_info{VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
-      pool_info.queryType = VK_QUERY_TYPE_TIMESTAMP;
-      pool_info.queryCount = 2 * kMaxProfiledDispatches;
-      check(device_.api().vkCreateQueryPool(device_.handle(), &pool_info, nullptr, &timestamps_),
-            "vkCreateQueryPool");
-    }
-    single_batch_->record(commands_, host_reads_, timestamps_, kMaxProfiledDispatches);
-  } else {
-    single_batch_->record(commands_, host_reads_);
-  }
+  if (profiling_ && !timestamps_) timestamps_.emplace(device_);
+  single_batch_->record(commands_, host_reads_, profiling_ ? &*timestamps_ : nullptr);
   return single_batch_->handle();
 }
 
@@ -208,18 +195,8 @@ void Stream::wait() {
 
 void Stream::collect_timestamps() {
   if (!profiling_) return;
-  for (size_t i = 0; i < profiled_.size(); ++i) {
-    if (timestamps_ != VK_NULL_HANDLE && i < kMaxProfiledDispatches) {
-      std::array<uint64_t, 2> ticks{};
-      check(device_.api().vkGetQueryPoolResults(device_.handle(), timestamps_, static_cast<uint32_t>(2 * i),
-                                                2, sizeof(ticks), ticks.data(), sizeof(uint64_t),
-                                                VK_QUERY_RESULT_64_BIT),
-            "vkGetQueryPoolResults");
-      const uint32_t bits = device_.info().timestamp_bits;
-      const uint64_t mask = bits >= 64 ? std::numeric_limits<uint64_t>::max() : (uint64_t{1} << bits) - 1;
-      const auto elapsed = static_cast<double>((ticks[1] - ticks[0]) & mask);
-      profiled_[i].gpu_us = elapsed * device_.info().limits.timestampPeriod * 1e-3;
-    }
+  for (uint32_t i = 0; i < profiled_.size(); ++i) {
+    if (timestamps_->measured(i)) profiled_[i].gpu_us = timestamps_->elapsed_us(i);
     Profiler::instance().add(std::move(profiled_[i]));
   }
   profiled_.clear();

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -78,7 +79,7 @@ class Stream final : public Recorder {
   Device& device_;
   VkCommandPool command_pool_ = VK_NULL_HANDLE;
   VkFence fence_ = VK_NULL_HANDLE;
-  VkQueryPool timestamps_ = VK_NULL_HANDLE;
+  std::optional<Timestamps> timestamps_;
   Arena uploads_;
   Arena downloads_;
   Arena scratch_;
@@ -88,7 +89,7 @@ class Stream final : public Recorder {
   std::optional<RecordedBatch> single_batch_;  // for what cannot come again: imported memory, timestamps
   std::vector<Buffer> imports_;
   std::vector<PendingDownload> pending_downloads_;
-  std::vector<DispatchRecord> profiled_;  // of this batch, in order; two timestamps each
+  std::vector<DispatchRecord> profiled_;  // of this batch, in order
   std::byte* destination_ = nullptr;
   bool host_reads_ = false;
   bool profiling_ = false;

@@ -134,7 +134,7 @@ class Q8taQuantizer(Quantizer):
         """The linear of a node; None for other nodes and for linears that are left alone."""
         if target_name(node) != "aten.linear.default" or node in taken:
             return None
-        config = self._config_of(node)
+        config = self.config_of(node)
         reason = ASKED_FOR_FLOAT if config is None else _reason_against(model, node)
         if config is None or reason:
             self.skipped.append(Skipped(node, reason))
@@ -142,7 +142,8 @@ class Q8taQuantizer(Quantizer):
         call = arguments(node)
         return _Linear(node, call["input"], call["weight"], config, *activated(node, stop_at=taken))
 
-    def _config_of(self, node: Node) -> Q8taConfig | None:
+    def config_of(self, node: Node) -> Q8taConfig | None:
+        """How a linear of an exported graph is configured; None: it stays in float."""
         around = list((node.meta.get("nn_module_stack") or {}).values())[::-1]
         for path, _ in around:
             # The first is how strict export writes it, the second marks a further call of the same module.

@@ -209,14 +209,13 @@ def _constant_shape(node: Any, store: Store) -> tuple[Any, ...]:
 
 
 def _inputs(x: Node, written: set[Node]) -> list[Node]:
-    """What holds the rows of a product's first operand in their order: the operand, then what is above."""
+    """A product's first operand, and what is above it and may hold the same rows in the same order."""
     nodes = [x]
     while target_name(nodes[-1]) in (*_VIEWS, _EXPAND):
         node = nodes[-1]
         above = node.args[0]
-        expands = target_name(node) == _EXPAND and not _equal(_shape(node), _shape(above))
-        # A copy does not see what is written to its source afterwards.
-        if expands or above in written or not _equal(_shape(node)[-1:], _shape(above)[-1:]):
+        # What is written to a copy does not reach its source.
+        if node in written or not _equal(_shape(node)[-1:], _shape(above)[-1:]):
             break
         nodes.append(above)
     return nodes
@@ -234,7 +233,10 @@ def _results(product: Node) -> list[Node]:
 
 
 def _with_equal_leading_sizes(inputs: list[Node], results: list[Node]) -> tuple[Node, Node]:
-    """The outermost pair; the product's own operand and result are one."""
+    """The outermost pair; the product's own operand and result are one.
+
+    Views with equal sizes hold the same rows, and an expand between them has not repeated any.
+    """
     for result in reversed(results):
         for x in reversed(inputs):
             if _shape(x) and _equal(_shape(x)[:-1], _shape(result)[:-1]):

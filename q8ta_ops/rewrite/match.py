@@ -78,6 +78,8 @@ def match_linear(linear: Node, store: Store, written: set[Node]) -> Match:
     if call["input"] in written or x in written:
         raise NoMatch("its input is written to after it was quantized")
     weights = match_weights(call["weight"], store)
+    if call["weight"] in written:
+        raise NoMatch("its weight is written to after it was dequantized")
     bias = _match_bias(call["bias"], weights.values.shape[0], store)
     return Match(linear, call["input"], x, numbers, weights, bias, _match_output(linear))
 
