@@ -4,6 +4,8 @@ The ops themselves are C++ (csrc/ops). The checks here repeat those that need no
 fails while it is traced, with the same argument named.
 """
 
+import importlib
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,6 +16,10 @@ from .layouts import Layout, packed_shape
 MAX_K = 65_793  # beyond it an int32 accumulator can overflow: 65,793 * 255 * 128 < 2**31
 
 torch.ops.load_library(Path(__file__).with_name("_torch_ops.so"))
+
+# Quantized programs hold the operators of `quantized_decomposed`, too: loading one needs them.
+with suppress(ModuleNotFoundError):
+    importlib.import_module("torch.ao.quantization.fx._decomposed")
 
 
 def _check(condition: bool, op: str, argument: str, message: str) -> None:

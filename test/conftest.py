@@ -49,7 +49,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     before = len(_C.validation_messages())
     _C.close()
     leaked = _C.validation_messages()[before:]
-    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist: its own exit status counts for nothing
+    if hasattr(
+        session.config, "workeroutput"
+    ):  # a worker of pytest-xdist: its own exit status counts for nothing
         session.config.workeroutput["leaked"] = leaked
         return
     leaked += _leaked_in_workers

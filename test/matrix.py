@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from models import Chain, OneLinear, Residual, SharedInput, SharedWeight, quantized
 from torch import Tensor, nn
@@ -114,7 +115,15 @@ QUANTIZERS: dict[str, Callable[[], Any]] = {
     ),
 }
 
+OLD_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 13)
 INDUCTOR_QUANTIZERS = ("XPU", "ARM", "X86", "X86, reduced")
+
+
+def skip_where_nothing_is_quantized(quantizer: str) -> None:
+    if quantizer in INDUCTOR_QUANTIZERS and OLD_TORCH:
+        pytest.skip("torchao 0.18's Inductor quantizers annotate no linear on torch older than 2.13")
+
+
 """They annotate no linear on torch older than 2.13 (torchao 0.18)."""
 
 CASES = [

@@ -15,9 +15,8 @@ from compiling import (
     rewritten,
 )
 from compiling import fresh_dynamo as _fresh_dynamo  # noqa: F401 (a fixture)
-from matrix import CASES, convert, expected
+from matrix import CASES, convert, expected, skip_where_nothing_is_quantized
 from models import q8ta_targets, same
-from test_rewrite_matrix import skip_where_nothing_is_quantized
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 

@@ -12,14 +12,13 @@ from torch.fx import GraphModule
 
 pytest.importorskip("torchao")
 
-from matrix import CASES, INDUCTOR_QUANTIZERS, convert, expected  # noqa: E402
+from matrix import CASES, convert, expected, skip_where_nothing_is_quantized  # noqa: E402
 from models import exact, q8ta_targets, same  # noqa: E402
 
 import q8ta_ops  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")
 
-OLD_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 13)
 # On lavapipe every kernel has to be compiled: a few models are enough there.
 ON_THE_DEVICE = ("MLP with relu6", "encoder layer")
 
@@ -37,11 +36,6 @@ def steps_apart(module: GraphModule, got: Any, want: Any) -> float:
         step = output.args[1] if is_int8 else ((second.max() - second.min()) / 255).item()
         distances.append(((first - second).abs().max() / step).item())
     return max(distances)
-
-
-def skip_where_nothing_is_quantized(quantizer: str) -> None:
-    if quantizer in INDUCTOR_QUANTIZERS and OLD_TORCH:
-        pytest.skip("torchao 0.18's Inductor quantizers annotate no linear on torch older than 2.13")
 
 
 @pytest.mark.parametrize(("model", "quantizer"), CASES)
