@@ -45,16 +45,6 @@ at::Tensor empty(at::IntArrayRef sizes, at::ScalarType type, c10::Device device)
                                    type, std::nullopt);
 }
 
-/// A contiguous copy with `bytes` readable from its first element on.
-at::Tensor with_room(const at::Tensor& tensor, int64_t bytes) {
-  if (readable_bytes(tensor) >= bytes) return tensor;
-  const at::Tensor roomy =
-      empty({bytes / static_cast<int64_t>(tensor.element_size())}, tensor.scalar_type(), tensor.device());
-  const at::Tensor copied = roomy.narrow(0, 0, tensor.numel()).view(tensor.sizes());
-  copied.copy_(tensor);
-  return copied;
-}
-
 vulkan::BufferRange words_of(const at::Tensor& tensor, int64_t bytes) {
   vulkan::BufferRange range = memory_of(tensor);
   range.size = vulkan::round_up(static_cast<VkDeviceSize>(bytes), 4);
@@ -78,30 +68,48 @@ at::Tensor packed_weights(const at::Tensor& weights) {
   return packed;
 }
 
-/// y[rows of x, columns of weights], for weights that fit into one binding.
-void record_rows(kernels::LinearProblem problem, const at::Tensor& x, const at::Tensor& weights,
+/// One row of x that is readable up to weight_row_bytes(K), as the GEMV reads it.
+at::Tensor readable_row(const at::Tensor& x) {
+  const int64_t row_bytes = kernels::weight_row_bytes(x.numel());
+  if (readable_bytes(x) >= row_bytes) return x;
+  const at::Tensor roomy = empty({row_bytes}, at::kChar, x.device());
+  roomy.narrow(0, 0, x.numel()).copy_(x.view(-1));
+  return roomy;
+}
+
+/// Part of what `whole` covers, in whole words.
+vulkan::BufferRange words_at(const vulkan::BufferRange& whole, int64_t first, int64_t bytes) {
+  return whole.subrange(static_cast<VkDeviceSize>(first),
+                        vulkan::round_up(static_cast<VkDeviceSize>(bytes), 4));
+}
+
+/// Queues y [M, N] = linear(x [M, K]) for weights that fit into one binding. In parts, so that one op's work
+/// in a submission stays bounded. No views of tensors here: each would cost the host a microsecond.
+void record_rows(kernels::LinearProblem problem, int64_t M, const at::Tensor& x, const at::Tensor& weights,
                  const kernels::ChannelBuffers& channels, const at::Tensor& y) {
   vulkan::Device& device = vulkan_device_of(x);
-  const auto selection = vulkan::current_selection();
-  const kernels::KernelFamily family = kernels::choose_family(device.info(), selection->disabled);
-  const int64_t M = x.size(0);
+  const kernels::KernelFamily family =
+      kernels::choose_family(device.info(), vulkan::current_selection()->disabled);
   const int64_t K = problem.K;
-  const int64_t N = problem.N;
-  const int64_t most = std::min(kMultipliesInSubmission / (N * K), kScratchBytes / std::max(N, K)) /
-                       kernels::kSlabRows * kernels::kSlabRows;
-  const int64_t step = std::max(most, kernels::kSlabRows);
-  for (int64_t first = 0; first < M; first += step) {
-    const int64_t rows = std::min(step, M - first);
+  const int64_t y_row_bytes = int64_t{problem.N} * static_cast<int64_t>(y.element_size());
+  const int64_t most =
+      std::min(kMultipliesInSubmission / (problem.N * K), kScratchBytes / std::max(y_row_bytes, K));
+  const int64_t step = std::max(most / kernels::kSlabRows * kernels::kSlabRows, kernels::kSlabRows);
+  const at::Tensor row = M == 1 ? readable_row(x) : x;
+  const vulkan::BufferRange x_memory = memory_of(row);
+  const vulkan::BufferRange y_memory = memory_of(y);
+  int64_t rows = 0;
+  for (int64_t first = 0; first < M; first += rows) {
+    rows =
+        M - first <= step + 1 ? M - first : step;  // no lone row is left over: the GEMV reads behind its end
     problem.M = static_cast<uint32_t>(rows);
-    const int64_t x_bytes = rows == 1 ? kernels::weight_row_bytes(K) : rows * K;
-    const at::Tensor x_rows = with_room(x.narrow(0, first, rows), x_bytes);
-    const at::Tensor y_rows = y.narrow(0, first, rows);
+    const int64_t x_bytes = M == 1 ? kernels::weight_row_bytes(K) : rows * K;
     device.stream().record([&](vulkan::Recorder& recorder) {
       const vulkan::BufferRange prepared =
-          kernels::record_prepare_x(recorder, problem, {words_of(x_rows, x_bytes), 0});
+          kernels::record_prepare_x(recorder, problem, {words_at(x_memory, first * K, x_bytes), 0});
       kernels::record_linear(recorder, family, problem,
                              {prepared, memory_of(weights), channels,
-                              words_of(y_rows, rows * N * static_cast<int64_t>(y.element_size()))});
+                              words_at(y_memory, first * y_row_bytes, rows * y_row_bytes)});
     });
   }
 }
@@ -133,14 +141,14 @@ at::Tensor run(const Arguments& arguments) {
     return at::cat(parts, -1);
   }
 
-  const at::Tensor x = bindable(arguments.x).view({checked.M, K});
+  const at::Tensor x = bindable(arguments.x);
   const at::Tensor weights = packed_weights(arguments.weights);
   const at::Tensor sums = bindable(arguments.weight_sums);
   const at::Tensor scales = bindable(arguments.weight_scales);
   const at::Tensor bias = arguments.bias ? bindable(*arguments.bias) : scales;
   const kernels::ChannelBuffers channels{words_of(sums, 4 * N), words_of(scales, 4 * N),
                                          words_of(bias, 4 * N)};
-  record_rows(checked.problem, x, weights, channels, y.view({checked.M, N}));
+  record_rows(checked.problem, checked.M, x, weights, channels, y);
   return y;
 }
 
