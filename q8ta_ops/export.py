@@ -6,7 +6,6 @@ A saved program is a `.pt2` archive of torch.export with one file more, the mani
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import uuid
@@ -27,6 +26,7 @@ from .manifest import (
     weight_placeholders,
     weight_row_bytes,
 )
+from .rewrite.exported_program import copy_graph
 
 
 def save(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
@@ -101,9 +101,7 @@ def _with_packed_weights(program: ExportedProgram) -> ExportedProgram:
         for node, name in weight_placeholders(program).items()
         if not is_packed(tensor_of(program, name))
     }
-    graph = copy.deepcopy(program.graph)
-    for node, original in zip(graph.nodes, program.graph.nodes, strict=True):
-        node.name = original.name  # a copy renames nodes that are called like a Python builtin
+    graph = copy_graph(program.graph)
     state_dict, constants = dict(program.state_dict), dict(program.constants)
     for node in graph.nodes:
         if node.name not in changed:

@@ -26,7 +26,7 @@ _CONSTANT_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TEN
 
 def rewrite_exported_program(program: ExportedProgram) -> RewriteResult[ExportedProgram]:
     """Returns a rewritten copy of `program` that shares its tensors. The new program is validated."""
-    module = GraphModule(program.graph_module, _copy_of(program.graph))
+    module = GraphModule(program.graph_module, copy_graph(program.graph))
     module.meta.update(program.graph_module.meta)
     store = PlaceholderStore(program, module)
     replaced, skipped = replace_linears(store)
@@ -48,7 +48,7 @@ def rewrite_exported_program(program: ExportedProgram) -> RewriteResult[Exported
     return RewriteResult(rewritten, replaced, skipped + skipped_in_nested_graphs(module))
 
 
-def _copy_of(graph: Graph) -> Graph:
+def copy_graph(graph: Graph) -> Graph:
     """A copy of a graph's nodes (never of tensors) under the same names."""
     copied = copy.deepcopy(graph)
     for node, original in zip(copied.nodes, graph.nodes, strict=True):
