@@ -31,8 +31,9 @@ def enable_vk_device() -> None:
     hardware GPUs follow. Software devices such as lavapipe have to be named by `Q8TA_DEVICE`.
 
     Raises:
-        RuntimeError: another package has registered torch's PrivateUse1 backend; the library was not built for
-            this version of torch; or there is no Vulkan device.
+        RuntimeError: another package has registered torch's PrivateUse1 backend; the library was not built
+            for this version of torch; or there is no Vulkan device.
+        ValueError: `Q8TA_DEVICE` names a device that does not exist.
     """
     with _lock:
         if _module is None:
@@ -71,7 +72,8 @@ def _check_slot() -> None:
     has_kernels = torch._C._dispatch_has_kernel_for_dispatch_key("aten::empty.memory_format", "PrivateUse1")
     if name not in ("privateuseone", "vk") or hasattr(torch, name) or has_kernels:
         raise RuntimeError(
-            f"torch has one place for a backend like this (PrivateUse1), and {name!r} has taken it in this process"
+            f"torch has one place for a backend like this (PrivateUse1), and {name!r} has taken it in this "
+            "process"
         )
 
 
@@ -93,5 +95,6 @@ def _load_library() -> types.ModuleType:
     )
     versions = ", ".join(version.replace("_", ".") for version in built) or "no version of torch"
     raise RuntimeError(
-        f"the vk device was built for {versions}, this is torch {torch.__version__}: build q8ta-ops again with it"
+        f"the vk device was built for {versions}, this is torch {torch.__version__}: build q8ta-ops again "
+        "with it"
     )

@@ -134,3 +134,15 @@ manual_seed = manual_seed_all
 
 def get_amp_supported_dtype() -> list[torch.dtype]:
     return [torch.float16, torch.bfloat16]
+
+
+# Inductor asks for these when it first compiles for the device.
+_INDUCTOR = ("Scheduling", "PythonWrapperCodegen", "CppWrapperCodegen", "WrapperFxCodegen")
+
+
+def __getattr__(name: str) -> object:
+    if name in _INDUCTOR:
+        from . import inductor
+
+        return getattr(inductor, name)
+    raise AttributeError(f"module 'torch.vk' has no attribute {name!r}")

@@ -2,6 +2,10 @@
 
 #include <c10/core/impl/alloc_cpu.h>
 
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
 #include "device/devices.h"
 #include "vulkan/context.h"
 #include "vulkan/device_stream.h"
@@ -11,10 +15,39 @@
 namespace q8ta::device {
 namespace {
 
+/// Which block an address stands for: torch's pickling, for one, makes tensors from addresses alone.
+class AddressBook {
+ public:
+  void enter(vulkan::DeviceBlock* block) {
+    const std::lock_guard lock(mutex_);
+    blocks_[block->address()] = block;
+  }
+  void remove(const vulkan::DeviceBlock* block) {
+    const std::lock_guard lock(mutex_);
+    blocks_.erase(block->address());
+  }
+  vulkan::DeviceBlock* find(const void* address) {
+    const std::lock_guard lock(mutex_);
+    const auto found = blocks_.find(address);
+    return found == blocks_.end() ? nullptr : found->second;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<const void*, vulkan::DeviceBlock*> blocks_;
+};
+
+// Leaked on purpose: tensors may outlive static objects.
+AddressBook& address_book() {
+  static auto& book = *std::make_unique<AddressBook>().release();
+  return book;
+}
+
 /// Which pool a block belongs to is asked of the block: the deleter gets nothing else.
 void free_block(void* context) {
   if (context == nullptr || vulkan::inherited_by_fork() || vulkan::Context::is_closed()) return;
   auto* block = static_cast<vulkan::DeviceBlock*>(context);
+  address_book().remove(block);
   block->pool().free(block);
 }
 
@@ -26,6 +59,7 @@ class Allocator final : public c10::DeviceAllocator {
     if (bytes == 0) return {nullptr, nullptr, &free_block, device};
     try {
       vulkan::DeviceBlock* block = vulkan_device.memory().allocate(bytes);
+      address_book().enter(block);
       return {block->address(), block, &free_block, device};
     } catch (const vulkan::OutOfMemory& error) {
       TORCH_CHECK_WITH(OutOfMemoryError, false, "vk: out of memory: ", error.what());
@@ -74,6 +108,15 @@ class Allocator final : public c10::DeviceAllocator {
 c10::DeviceAllocator& allocator() {
   static Allocator instance;
   return instance;
+}
+
+const vulkan::DeviceBlock& block_of(const c10::DataPtr& data) {
+  if (data.get_deleter() == &free_block && data.get_context() != nullptr) {
+    return *static_cast<const vulkan::DeviceBlock*>(data.get_context());
+  }
+  const vulkan::DeviceBlock* block = address_book().find(data.get());
+  TORCH_CHECK(block != nullptr, "vk: this memory is not a vk tensor's");
+  return *block;
 }
 
 void register_allocator() { c10::SetAllocator(c10::DeviceType::PrivateUse1, &allocator()); }

@@ -61,6 +61,9 @@ at::Tensor copy_from_and_resize(const at::Tensor& self, const at::Tensor& destin
 
 at::Scalar local_scalar_dense(const at::Tensor& self) { return at::_local_scalar_dense(cpu_mirror(self)); }
 
+/// There is one stream, and memory is reused in its order.
+void record_stream(at::Tensor& /*self*/, c10::Stream /*stream*/) {}
+
 /// Makes the storage large enough for the tensor's sizes, strides and offset.
 void fit_storage(const at::Tensor& self) {
   if (self.numel() == 0) return;
@@ -119,6 +122,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("_copy_from", TORCH_FN(copy_from));
   library.impl("_copy_from_and_resize", TORCH_FN(copy_from_and_resize));
   library.impl("_local_scalar_dense", TORCH_FN(local_scalar_dense));
+  library.impl("record_stream", TORCH_FN(record_stream));
   library.impl("set_", TORCH_FN(set_empty));
   library.impl("set_.source_Tensor", TORCH_FN(set_tensor));
   library.impl("set_.source_Storage", TORCH_FN(set_storage));

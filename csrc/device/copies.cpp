@@ -100,8 +100,8 @@ void resize_storage(c10::StorageImpl& storage, size_t bytes) {
   at::DataPtr data = allocator().allocate(bytes);
   const size_t kept = std::min(bytes, storage.nbytes());
   if (kept > 0) {
-    const auto& from = *static_cast<const vulkan::DeviceBlock*>(storage.data_ptr().get_context());
-    const auto& to = *static_cast<const vulkan::DeviceBlock*>(data.get_context());
+    const vulkan::DeviceBlock& from = block_of(storage.data_ptr());
+    const vulkan::DeviceBlock& to = block_of(data);
     device_at(storage.device().index()).stream().record([&](vulkan::Recorder& recorder) {
       recorder.copy(from.buffer().range().subrange(0, kept), to.buffer().range().subrange(0, kept),
                     {"resize", "copy"});

@@ -40,6 +40,7 @@ vulkan::Device& device_at(c10::DeviceIndex index) {
               "; there ", device_count() == 1 ? "is 1 device" : "are ",
               device_count() == 1 ? "" : std::to_string(device_count()) + " devices");
   vulkan::check_not_forked();
+  if (vulkan::Context::is_closed()) throw vulkan::Error("this process is exiting and has closed Vulkan");
   return *opened()[static_cast<size_t>(index)];
 }
 

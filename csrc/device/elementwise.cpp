@@ -8,7 +8,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <functional>
+#include <cmath>
 #include <limits>
 
 #include "device/fallback.h"
@@ -34,7 +34,15 @@ void for_each_part(const at::Tensor& like, Record record) {
   });
 }
 
-/// Elements first .. first + count - 1 of a contiguous tensor, in whole words.
+/// x with the strides of `like`, in a place that a binding can start at: the kernels go through memory in
+/// order.
+at::Tensor laid_out_like(const at::Tensor& like, const at::Tensor& x) {
+  const auto offset = static_cast<VkDeviceSize>(x.storage_offset()) * x.element_size();
+  if (x.strides() == like.strides() && offset % vulkan_device_of(x).binding_alignment() == 0) return x;
+  return at::empty_strided(like.sizes(), like.strides(), x.options()).copy_(x);
+}
+
+/// Elements first .. first + count - 1 in the order of a dense tensor's memory, in whole words.
 vulkan::BufferRange part(const at::Tensor& tensor, int64_t first, int64_t count) {
   const auto bytes = static_cast<int64_t>(tensor.element_size());
   vulkan::BufferRange range = memory_of(tensor);
@@ -44,8 +52,8 @@ vulkan::BufferRange part(const at::Tensor& tensor, int64_t first, int64_t count)
 }
 
 at::Tensor map_bytes(const at::Tensor& x, at::ScalarType type, const ByteMap& map, const char* op) {
-  const at::Tensor from = bindable(x);
-  at::Tensor to = at::empty(x.sizes(), x.options().dtype(type));
+  at::Tensor to = at::empty_like(x, x.options().dtype(type));
+  const at::Tensor from = laid_out_like(to, x);
   for_each_part(to, [&](vulkan::Recorder& recorder, int64_t first, int64_t count) {
     kernels::record_byte_map(recorder, map, part(from, first, count), part(to, first, count),
                              static_cast<uint32_t>(count), op);
@@ -95,10 +103,10 @@ at::Tensor requantize(const at::Tensor& x, double input_scale, int64_t input_zer
 
 at::Tensor map_floats(FloatOp op, const at::Tensor& a, const at::Tensor& b, float low, float high,
                       const char* name) {
-  const at::Tensor from = bindable(a);
-  const at::Tensor other = bindable(b);
-  at::Tensor to = at::empty(a.sizes(), a.options());
+  at::Tensor to = at::empty_like(a);
+  const at::Tensor from = laid_out_like(to, a);
   const bool same = b.numel() == a.numel();
+  const at::Tensor other = same ? laid_out_like(to, b) : bindable(b);
   for_each_part(to, [&](vulkan::Recorder& recorder, int64_t first, int64_t count) {
     const auto period = static_cast<uint32_t>(same ? count : other.numel());
     kernels::record_float_map(recorder, op, part(from, first, count),
@@ -108,9 +116,11 @@ at::Tensor map_floats(FloatOp op, const at::Tensor& a, const at::Tensor& b, floa
   return to;
 }
 
-/// Whether b has a's sizes, or repeats along all but a's last dimension and that fits into one dispatch.
+/// Whether b has a's sizes and strides, or repeats along all but a's last dimension and that fits into one
+/// dispatch.
 bool repeats(const at::Tensor& a, const at::Tensor& b) {
-  if (b.sizes() == a.sizes()) return true;
+  if (b.sizes() == a.sizes()) return b.strides() == a.strides();
+  if (!a.is_contiguous()) return false;
   const bool last_dimension =
       b.dim() >= 1 && a.dim() >= 1 && b.size(-1) == a.size(-1) && b.numel() == b.size(-1);
   return b.dim() <= a.dim() && (last_dimension || b.numel() == 1) &&
@@ -128,14 +138,18 @@ at::Tensor vk_clamp(const at::Tensor& self, const std::optional<at::Scalar>& low
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     const float from = low ? low->toFloat() : -kInfinity;
     const float to = high ? high->toFloat() : kInfinity;
-    return map_floats(FloatOp::clamp, self, self, from, to, "clamp");
-  }
-  const bool integral = (!low || low->isIntegral(false)) && (!high || high->isIntegral(false));
-  if (self.numel() > 0 && self.scalar_type() == at::kChar && integral) {
-    ByteMap map{ByteOp::clamp};
-    map.low = static_cast<int32_t>(std::clamp<int64_t>(low ? low->toLong() : -128, -128, 127));
-    map.high = static_cast<int32_t>(std::clamp<int64_t>(high ? high->toLong() : 127, -128, 127));
-    if (map.low <= map.high) return map_bytes(self, at::kChar, map, "clamp");
+    if (!std::isnan(from) && !std::isnan(to))
+      return map_floats(FloatOp::clamp, self, self, from, to, "clamp");
+  } else if (self.numel() > 0 && self.scalar_type() == at::kChar) {
+    const auto fits = [](const std::optional<at::Scalar>& limit) {
+      return !limit || (limit->isIntegral(false) && limit->toLong() >= -128 && limit->toLong() <= 127);
+    };
+    if (fits(low) && fits(high)) {
+      ByteMap map{ByteOp::clamp};
+      map.low = low ? low->toInt() : -128;
+      map.high = high ? high->toInt() : 127;
+      if (map.low <= map.high) return map_bytes(self, at::kChar, map, "clamp");
+    }
   }
   return at::native::call_fallback_fn<&run_on_cpu, at::_ops::clamp>::call(self, low, high);
 }

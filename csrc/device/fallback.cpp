@@ -96,8 +96,8 @@ TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
 
 // Operators that torch would otherwise take apart for us, or refuse.
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  for (const char* name : {"convolution_overrideable", "convolution_backward_overrideable",
-                           "native_layer_norm", "native_group_norm"}) {
+  for (const char* name : {"convolution_overrideable", "convolution_backward_overrideable", "mse_loss",
+                           "native_group_norm", "native_layer_norm", "smooth_l1_loss"}) {
     library.impl(name, torch::CppFunction::makeFromBoxedFunction<&run_on_cpu>());
   }
 }

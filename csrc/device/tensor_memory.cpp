@@ -1,5 +1,6 @@
 #include "device/tensor_memory.h"
 
+#include "device/allocator.h"
 #include "device/devices.h"
 
 namespace q8ta::device {
@@ -16,7 +17,7 @@ int64_t span_bytes(const at::Tensor& tensor) {
 namespace {
 
 const vulkan::DeviceBlock& block_of(const at::Tensor& tensor) {
-  return *static_cast<const vulkan::DeviceBlock*>(tensor.storage().data_ptr().get_context());
+  return device::block_of(tensor.storage().data_ptr());
 }
 
 int64_t offset_of(const at::Tensor& tensor) {

@@ -1,0 +1,66 @@
+"""Inductor on the vk device: operators are called, nothing is generated.
+
+torch looks for these classes in `torch.vk` when it first compiles for the device, and only then is this
+module imported. A graph in which there is something to generate has to be compiled with
+`options={"fallback_by_default": True}`, so that every operator in it is called.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from torch._inductor.codegen.common import DeviceOpOverrides, register_device_op_overrides
+from torch._inductor.codegen.wrapper import PythonWrapperCodegen
+from torch._inductor.codegen.wrapper_fxir import WrapperFxCodegen
+from torch._inductor.scheduler import BaseScheduling
+
+__all__ = ["CppWrapperCodegen", "PythonWrapperCodegen", "Scheduling", "WrapperFxCodegen"]
+
+
+class VkDeviceOpOverrides(DeviceOpOverrides):
+    """What generated Python code says about the device."""
+
+    def import_get_raw_stream_as(self, name: str) -> str:
+        return f"{name} = lambda index: 0  # one stream a device"
+
+    def set_device(self, device_idx: int) -> str:
+        return f"torch.vk.set_device({device_idx})"
+
+    def synchronize(self) -> str:
+        return "torch.vk.synchronize()"
+
+    def device_guard(self, device_idx: int) -> str:
+        return f"torch.vk.device({device_idx})"
+
+
+class Scheduling(BaseScheduling):
+    """Has no kernels to generate, and says so."""
+
+    def group_fn(self, sizes: object) -> tuple:
+        return tuple(tuple(size) for size in sizes)
+
+    def can_fuse_vertical(self, node1: object, node2: object) -> bool:
+        return False
+
+    def can_fuse_horizontal(self, node1: object, node2: object) -> bool:
+        return False
+
+    def flush(self) -> None:
+        pass
+
+    def codegen_node(self, node: object) -> NoReturn:
+        raise NotImplementedError(
+            "Inductor generates no code for the vk device, and this graph holds operators that it would "
+            'generate code for: compile it with options={"fallback_by_default": True}, which calls them'
+        )
+
+
+class CppWrapperCodegen(PythonWrapperCodegen):
+    """Refuses: what AOTInductor would write for an unknown device does not compile."""
+
+    @staticmethod
+    def create(*arguments: object, **options: object) -> NoReturn:
+        raise NotImplementedError("Inductor writes no C++ for the vk device: package a program on the CPU")
+
+
+register_device_op_overrides("vk", VkDeviceOpOverrides())

@@ -1,0 +1,42 @@
+"""Set-up of the tests of the vk device: the backend is enabled once, for the whole process.
+
+That changes what `torch.accelerator` and pinned memory mean, so these tests run in a process of their own
+(`pytest test/vk`), and a run of `test` leaves them out. `test/conftest.py` serves here, too: the device, the
+validation guard, the forced paths.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import q8ta_ops
+
+HERE = Path(__file__).parent
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Only a run that names this folder, or a file in it, takes part."""
+    named = [Path(argument.split("::")[0]).resolve() for argument in config.args]
+    return None if any(path == HERE or HERE in path.parents for path in named) else True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def vk_device() -> None:
+    if os.environ["Q8TA_DEVICE"] == "host":
+        pytest.skip("the session computes on the host")
+    q8ta_ops.enable_vk_device()
+
+
+@pytest.fixture(autouse=True)
+def one_test_at_a_time(vk_device: None) -> Iterator[None]:
+    """Errors and validation messages of queued work belong to the test that queued it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*has no kernel on the device.*")
+        yield
+    torch.vk.synchronize()
