@@ -62,7 +62,7 @@ class Allocator final : public c10::DeviceAllocator {
       address_book().enter(block);
       return {block->address(), block, &free_block, device};
     } catch (const vulkan::OutOfMemory& error) {
-      TORCH_CHECK_WITH(OutOfMemoryError, false, "vk: out of memory: ", error.what());
+      TORCH_CHECK_WITH(OutOfMemoryError, false, std::string("vk: out of memory: ") + error.what());
     }
   }
 

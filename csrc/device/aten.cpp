@@ -30,7 +30,7 @@ c10::Device device_or_current(std::optional<c10::Device> device) {
 at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout> layout,
                  std::optional<at::Device> device, std::optional<bool> /*pin_memory*/,
                  std::optional<at::MemoryFormat> memory_format) {
-  TORCH_CHECK(layout.value_or(at::kStrided) == at::kStrided, "vk: expected a strided layout, got ", *layout);
+  TORCH_CHECK(layout.value_or(at::kStrided) == at::kStrided, "vk: expected a strided layout");
   const c10::DeviceGuard guard(device_or_current(device));
   return at::detail::empty_generic(size, &allocator(), kKeys, c10::dtype_or_default(dtype), memory_format);
 }
@@ -38,7 +38,7 @@ at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std:
 at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
                          std::optional<at::Layout> layout, std::optional<at::Device> device,
                          std::optional<bool> /*pin_memory*/) {
-  TORCH_CHECK(layout.value_or(at::kStrided) == at::kStrided, "vk: expected a strided layout, got ", *layout);
+  TORCH_CHECK(layout.value_or(at::kStrided) == at::kStrided, "vk: expected a strided layout");
   const c10::DeviceGuard guard(device_or_current(device));
   return at::detail::empty_strided_generic(size, stride, &allocator(), kKeys, c10::dtype_or_default(dtype));
 }

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "device/messages.h"
 #include "vulkan/context.h"
 #include "vulkan/error.h"
 #include "vulkan/fork.h"
@@ -36,9 +37,10 @@ void open_devices() {
 c10::DeviceIndex device_count() { return static_cast<c10::DeviceIndex>(opened().size()); }
 
 vulkan::Device& device_at(c10::DeviceIndex index) {
-  TORCH_CHECK(index >= 0 && index < device_count(), "vk: invalid device ordinal ", static_cast<int>(index),
-              "; there ", device_count() == 1 ? "is 1 device" : "are ",
-              device_count() == 1 ? "" : std::to_string(device_count()) + " devices");
+  const int64_t count = device_count();
+  TORCH_CHECK(index >= 0 && index < count,
+              message("vk: invalid device ordinal ", int64_t{index}, "; there ", count == 1 ? "is " : "are ",
+                      count, count == 1 ? " device" : " devices"));
   vulkan::check_not_forked();
   if (vulkan::Context::is_closed()) throw vulkan::Error("this process is exiting and has closed Vulkan");
   return *opened()[static_cast<size_t>(index)];

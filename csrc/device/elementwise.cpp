@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "device/fallback.h"
+#include "device/messages.h"
 #include "device/tensor_memory.h"
 #include "kernels/layout.h"
 #include "ops/linear_checks.h"
@@ -65,9 +66,10 @@ bool is_byte(at::ScalarType type) { return type == at::kChar || type == at::kByt
 
 at::Tensor quantize_per_tensor(const at::Tensor& input, double scale, int64_t zero_point, int64_t quant_min,
                                int64_t quant_max, at::ScalarType dtype) {
-  TORCH_CHECK(input.scalar_type() == at::kFloat, "quantize_per_tensor: input: expected float32 on vk, got ",
-              input.scalar_type());
-  TORCH_CHECK(is_byte(dtype), "quantize_per_tensor: dtype: expected int8 or uint8 on vk, got ", dtype);
+  TORCH_CHECK(input.scalar_type() == at::kFloat,
+              message("quantize_per_tensor: input: expected float32 on vk, got ", input.scalar_type()));
+  TORCH_CHECK(is_byte(dtype),
+              message("quantize_per_tensor: dtype: expected int8 or uint8 on vk, got ", dtype));
   ByteMap map{ByteOp::quantize};
   map.quantization.inverse_output_scale = static_cast<float>(1.0 / scale);
   map.quantization.output_zero_point = static_cast<int32_t>(zero_point);
@@ -81,10 +83,11 @@ at::Tensor dequantize_per_tensor(const at::Tensor& input, double scale, int64_t 
                                  int64_t /*quant_min*/, int64_t /*quant_max*/, at::ScalarType dtype,
                                  std::optional<at::ScalarType> out_dtype) {
   TORCH_CHECK(is_byte(input.scalar_type()) && input.scalar_type() == dtype,
-              "dequantize_per_tensor: input: expected int8 or uint8 on vk, and dtype the same, got ",
-              input.scalar_type(), " and ", dtype);
+              message("dequantize_per_tensor: input: expected int8 or uint8 on vk, and dtype the same, got ",
+                      input.scalar_type(), " and ", dtype));
   TORCH_CHECK(out_dtype.value_or(at::kFloat) == at::kFloat,
-              "dequantize_per_tensor: out_dtype: expected float32 on vk, got ", *out_dtype);
+              message("dequantize_per_tensor: out_dtype: expected float32 on vk, got ",
+                      out_dtype.value_or(at::kFloat)));
   ByteMap map{ByteOp::dequantize};
   map.quantization.input_scale = static_cast<float>(scale);
   map.quantization.input_zero_point = static_cast<int32_t>(zero_point);
@@ -209,8 +212,8 @@ at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
   for (const at::Tensor& each : parts) {
     for (int64_t d = 0; d < first.dim(); ++d) {
       TORCH_CHECK(d == along || each.size(d) == first.size(d),
-                  "Sizes of tensors must match except in dimension ", along, ". Expected size ",
-                  first.size(d), " but got size ", each.size(d), " in dimension ", d);
+                  message("Sizes of tensors must match except in dimension ", along, ". Expected size ",
+                          first.size(d), " but got size ", each.size(d), " in dimension ", d));
     }
     sizes[along] += each.size(along);
   }

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <optional>
 
+#include "device/messages.h"
+
 namespace q8ta::device {
 namespace {
 
@@ -44,9 +46,10 @@ void check_same_device(const c10::OperatorHandle& op, const torch::jit::Stack& s
     if (!tensor.defined() || tensor.device() == *device) return;
     const bool written = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
     const bool number = tensor.is_cpu() && !written && (tensor.dim() == 0 || argument.name() == "scalars");
-    TORCH_CHECK(number, "Expected all tensors to be on the same device, but found at least two devices, ",
-                *device, " and ", tensor.device(), "! (when checking argument for argument ", argument.name(),
-                " in method ", schema.name(), ")");
+    TORCH_CHECK(number,
+                message("Expected all tensors to be on the same device, but found at least two devices, ",
+                        *device, " and ", tensor.device(), "! (when checking argument for argument ",
+                        argument.name(), " in method ", schema.name(), ")"));
   });
 }
 
@@ -71,8 +74,8 @@ c10::OperatorHandle cpu_operator(const std::string& name, const c10::OperatorHan
 
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const std::string name = c10::toString(op.operator_name());
-  TORCH_CHECK_NOT_IMPLEMENTED(!name.starts_with("q8ta::"), name,
-                              " has no kernel for the vk device, and does not run on the CPU instead");
+  TORCH_CHECK_NOT_IMPLEMENTED(!name.starts_with("q8ta::"),
+                              name + " has no kernel for the vk device, and does not run on the CPU instead");
   if (name.starts_with("aten::")) check_same_device(op, *stack);
   bool first = false;
   {
@@ -81,9 +84,9 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     first = ++counts().ever[name] == 1;
   }
   if (first) {
-    TORCH_WARN("vk: ", name,
-               " has no kernel on the device and runs on the CPU, which copies its tensors there ",
-               "and back. torch.vk.fallbacks() counts how often; this is said once for each operator.");
+    TORCH_WARN("vk: " + name +
+               " has no kernel on the device and runs on the CPU, which copies its tensors there and back. "
+               "torch.vk.fallbacks() counts how often; this is said once for each operator.");
   }
   at::native::cpu_fallback(cpu_operator(name, op, *stack), stack);
 }

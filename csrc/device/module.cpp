@@ -17,7 +17,7 @@ namespace {
 /// torch's type for an index has 8 bits.
 c10::DeviceIndex device_index(int index) {
   const bool representable = index == static_cast<c10::DeviceIndex>(index);
-  TORCH_CHECK(representable, "vk: invalid device ordinal ", index);
+  TORCH_CHECK(representable, "vk: invalid device ordinal " + std::to_string(index));
   return static_cast<c10::DeviceIndex>(index);
 }
 

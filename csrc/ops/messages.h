@@ -21,12 +21,19 @@ inline std::string text_of(const std::vector<int64_t>& sizes) {
   return text + "]";
 }
 
+/// The parts in a row. Not by a stream: on a machine whose compiler is newer than the one torch was built
+/// with (GCC 13.3, torch 2.11 for CUDA), the first number that went through one ended the process.
+template <typename... Parts>
+std::string joined_text(const Parts&... parts) {
+  std::string text;
+  ((text += text_of(parts)), ...);
+  return text;
+}
+
 /// Throws what becomes a RuntimeError: "q8ta::<op>: <argument>: <parts>".
 template <typename... Parts>
 [[noreturn]] void fail(const char* op, const char* argument, const Parts&... parts) {
-  std::string text = std::string("q8ta::") + op + ": " + argument + ": ";
-  ((text += text_of(parts)), ...);
-  throw std::runtime_error(text);
+  throw std::runtime_error(joined_text("q8ta::", op, ": ", argument, ": ", parts...));
 }
 
 }  // namespace q8ta::ops
