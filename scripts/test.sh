@@ -33,7 +33,7 @@ run_stage() {
     local title=$1 start=$SECONDS
     shift
     echo "==> $title on $Q8TA_DEVICE"
-    run_pytest "$@" -n auto --dist loadfile || failed=$?
+    run_pytest "$@" -n auto --dist worksteal || failed=$?
     echo "==> That took $((SECONDS - start)) s"
 }
 run_stage "Kernel tests, GPU-assisted validation" gpu -m kernels
