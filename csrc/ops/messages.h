@@ -21,8 +21,8 @@ inline std::string text_of(const std::vector<int64_t>& sizes) {
   return text + "]";
 }
 
-/// The parts in a row. Not by a stream: in a build with GCC 13.3 for torch 2.11 with CUDA, the first number that
-/// went through one ended the process.
+/// The parts in a row. Not by a stream: in a build with GCC 13.3 for torch 2.11 with CUDA, the first number
+/// that went through one ended the process.
 template <typename... Parts>
 std::string joined_text(const Parts&... parts) {
   std::string text;
