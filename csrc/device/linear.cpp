@@ -118,14 +118,13 @@ at::Tensor run(const Arguments& arguments) {
   check_devices(arguments);
   const ops::CheckedLinear checked = ops::check_linear(arguments);
   const at::ScalarType type = arguments.float_output ? at::kFloat : at::kChar;
-  const at::Tensor y = empty(checked.output_sizes, type, arguments.x.device());
-  if (checked.M == 0) return y;
-
   const int64_t N = checked.problem.N;
   const int64_t K = checked.problem.K;
   vulkan::Device& device = vulkan_device_of(arguments.x);
-  const int64_t slab = kernels::slab_columns(device, K);
-  if (N > slab) {
+  // At least kSlabRows rows of y are written at once, and a binding has to hold them.
+  const int64_t y_columns = kScratchBytes / kernels::kSlabRows / static_cast<int64_t>(c10::elementSize(type));
+  const int64_t slab = std::min(kernels::slab_columns(device, K), checked.M > 1 ? y_columns : N);
+  if (N > slab && checked.M > 0) {
     std::vector<at::Tensor> parts;
     for (int64_t first = 0; first < N; first += slab) {
       const int64_t columns = std::min(slab, N - first);
@@ -141,6 +140,8 @@ at::Tensor run(const Arguments& arguments) {
     return at::cat(parts, -1);
   }
 
+  const at::Tensor y = empty(checked.output_sizes, type, arguments.x.device());
+  if (checked.M == 0) return y;
   const at::Tensor x = bindable(arguments.x);
   const at::Tensor weights = packed_weights(arguments.weights);
   const at::Tensor sums = bindable(arguments.weight_sums);

@@ -13,7 +13,7 @@ namespace {
 std::mutex context_mutex;
 std::atomic<Context*> context{nullptr};
 
-bool closed = false;
+std::atomic<bool> closed{false};
 
 bool context_exists() { return context.load() != nullptr; }
 
@@ -41,10 +41,7 @@ void Context::close_if_validating() {
   const std::unique_ptr<Context> destroyed(existing);
 }
 
-bool Context::is_closed() {
-  const std::lock_guard lock(context_mutex);
-  return closed;
-}
+bool Context::is_closed() { return closed.load(std::memory_order_acquire); }
 
 Context::Context() : instance_(parse_validation_mode(std::getenv("Q8TA_VALIDATION"))) {
   uint32_t index = 0;

@@ -80,6 +80,7 @@ DeviceStream::Batch& DeviceStream::open_batch() {
   batch.scratch.reset();
   batch.descriptors.reset(kMostCommands);
   batch.ops.clear();
+  batch.profiled.clear();  // of a submission that failed
   batch.recorded = 0;
   batch.multiplies = 0;
   const VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};

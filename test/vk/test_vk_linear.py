@@ -16,6 +16,8 @@ from samples import (
 )
 from test_linear_inputs import non_contiguous_forms, tie_sample
 
+import q8ta_ops
+
 PATHS = ["subgroup-dot", "subgroup-plain", "shared-dot", "shared-plain"]
 on_each_path = pytest.mark.parametrize("path", PATHS, indirect=True)
 TENSORS = ("x", "weights", "weight_sums", "weight_scales", "bias")
@@ -262,3 +264,19 @@ def test_the_namespace_never_falls_back_silently():
     assert torch.ops.q8ta.only_in_this_test(torch.ones(1)) == 2
     with pytest.raises(NotImplementedError, match="only_in_this_test has no kernel for the vk device"):
         torch.ops.q8ta.only_in_this_test(torch.ones(1, device="vk"))
+
+
+@pytest.mark.parametrize(
+    ("op", "rows", "columns"), [("linear_dequant", 180, 200_000), ("linear", 260, 600_001)]
+)
+def test_a_result_that_no_binding_holds(op, rows, columns):
+    """y has more than 128 MiB, the smallest maxStorageBufferRange that Vulkan allows."""
+    sample = make_sample((rows,), 4, columns, seed=8)
+    arguments = sample.arguments(op)
+    function = getattr(torch.ops.q8ta, op).default
+    with q8ta_ops.use_device("host"):
+        expected = function(*arguments)
+    result = function(*[each.to("vk") if isinstance(each, torch.Tensor) else each for each in arguments])
+    assert expected.nbytes > 128 << 20
+    assert torch.equal(result.cpu(), expected)
+    torch.vk.empty_cache()
