@@ -10,13 +10,13 @@ before anything is timed.
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
 import q8ta_ops
+from q8ta_ops.bench.wall import gpu_us, median_us, queue_us
 
 SCALE, ZERO_POINT = 0.05, 3
 
@@ -49,39 +49,6 @@ def chain(layers: list[Callable[[torch.Tensor], torch.Tensor]], x: torch.Tensor)
     return x
 
 
-def median_us(run: Callable[[], object], finish: Callable[[], object], count: int = 200) -> float:
-    """Median wall time of a run and of waiting for it, in microseconds."""
-    times = []
-    for _ in range(count + 20):
-        start = time.perf_counter()
-        run()
-        finish()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[20:]) * 1e6
-
-
-def queue_us(run: Callable[[], object], finish: Callable[[], object], count: int = 200) -> float:
-    """Median time until a run has been queued, in microseconds."""
-    times = []
-    for _ in range(count + 20):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-        finish()
-    return statistics.median(times[20:]) * 1e6
-
-
-def gpu_us(run: Callable[[], object], count: int = 20) -> tuple[float, int]:
-    """Median over runs of the summed GPU time of a run's kernels, and their number."""
-    sums, kernels = [], 0
-    for _ in range(count):
-        with q8ta_ops.profile() as profile:
-            run()
-        sums.append(sum(dispatch.gpu_us or 0.0 for dispatch in profile.dispatches))
-        kernels = len(profile.dispatches)
-    return statistics.median(sums), kernels
-
-
 def measure_int8(width: int, depth: int, batch: int) -> dict[str, float]:
     x = torch.randint(-128, 128, (batch, width), dtype=torch.int8, generator=torch.Generator().manual_seed(1))
     with q8ta_ops.use_device("host"):
@@ -93,10 +60,11 @@ def measure_int8(width: int, depth: int, batch: int) -> dict[str, float]:
     )
     torch.vk.reset_fallbacks()
     run = lambda: chain(layers, on_device)  # noqa: E731
-    wall, queued = median_us(run, torch.vk.synchronize), queue_us(run, torch.vk.synchronize)
-    kernels_us, kernels = gpu_us(run)
+    wall = median_us(run, torch.vk.synchronize, count=200, warm_up=20)
+    queued = queue_us(run, torch.vk.synchronize, count=200, warm_up=20)
+    kernels_us, kernels = gpu_us(run, 20)
     assert not torch.vk.fallbacks()
-    return {"wall_us": wall, "queue_us_per_op": queued / depth, "gpu_us": kernels_us, "kernels": kernels}
+    return {"wall_us": wall, "queue_us_per_op": queued / depth, "gpu_us": kernels_us, "kernels": len(kernels)}
 
 
 def measure_float16(width: int, depth: int, batch: int) -> dict[str, float]:
@@ -106,11 +74,11 @@ def measure_float16(width: int, depth: int, batch: int) -> dict[str, float]:
     model = torch.nn.Sequential(*modules).half().cuda().eval()
     x = torch.randn(batch, width, dtype=torch.float16, device="cuda")
     with torch.no_grad():
-        eager = median_us(lambda: model(x), torch.cuda.synchronize)
+        eager = median_us(lambda: model(x), torch.cuda.synchronize, count=200, warm_up=20)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             model(x)
-        replayed = median_us(graph.replay, torch.cuda.synchronize)
+        replayed = median_us(graph.replay, torch.cuda.synchronize, count=200, warm_up=20)
     return {"cuda_float16_eager_us": eager, "cuda_float16_graph_us": replayed}
 
 

@@ -27,6 +27,10 @@ set_target_properties(q8ta_torch_ops PROPERTIES INSTALL_RPATH_USE_LINK_PATH OFF)
 pybind11_add_module(_C MODULE csrc/bindings/module.cpp)
 target_link_libraries(_C PRIVATE q8ta_vulkan)
 
+file(GLOB BENCHMARK_SOURCES CONFIGURE_DEPENDS csrc/benchmark/*.cpp)
+pybind11_add_module(_benchmark MODULE ${BENCHMARK_SOURCES})
+target_link_libraries(_benchmark PRIVATE q8ta_vulkan)
+
 # The vk device needs torch's C++ ABI, which changes from one minor version to the next: its library is named after
 # the torch that it was built for, and loaded only by q8ta_ops.enable_vk_device().
 execute_process(
@@ -41,4 +45,4 @@ target_include_directories(q8ta_vk_device SYSTEM PRIVATE
 find_library(C10_LIBRARY c10 PATHS "${TORCH_ROOT}/lib" NO_DEFAULT_PATH REQUIRED)
 target_link_libraries(q8ta_vk_device PRIVATE q8ta_vulkan "${TORCH_CPU_LIBRARY}" "${C10_LIBRARY}")
 
-install(TARGETS q8ta_torch_ops _C q8ta_vk_device LIBRARY DESTINATION . COMPONENT python)
+install(TARGETS q8ta_torch_ops _C _benchmark q8ta_vk_device LIBRARY DESTINATION . COMPONENT python)

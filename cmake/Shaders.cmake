@@ -5,25 +5,44 @@ set(Q8TA_SPIRV_DIR "" CACHE PATH "Folder with compiled .spv modules; empty: comp
 set(SHADER_TARGET vulkan1.2)
 
 if(NOT Q8TA_SPIRV_DIR)
-  find_program(GLSLANG NAMES glslangValidator glslang REQUIRED)
-  find_program(SPIRV_VAL NAMES spirv-val REQUIRED)
+  # A prefix named by Q8TA_DEPS comes first: on Debian 12 it holds newer programs than the system.
+  find_program(GLSLANG NAMES glslang glslangValidator HINTS "${Q8TA_DEPS}/bin" REQUIRED)
+  find_program(SPIRV_VAL NAMES spirv-val HINTS "${Q8TA_DEPS}/bin" REQUIRED)
+  # probe_shader(<variable> <source> [definition ...]): whether this compiler and this validator know what it uses.
+  function(probe_shader variable source)
+    list(TRANSFORM ARGN PREPEND -D OUTPUT_VARIABLE definitions)
+    set(output "${CMAKE_BINARY_DIR}/probe.spv")
+    execute_process(
+      COMMAND "${GLSLANG}" -V --target-env ${SHADER_TARGET} "-I${CMAKE_SOURCE_DIR}/shaders" ${definitions}
+              "${CMAKE_SOURCE_DIR}/shaders/${source}" -o "${output}"
+      RESULT_VARIABLE compiles OUTPUT_QUIET ERROR_QUIET)
+    execute_process(COMMAND "${SPIRV_VAL}" --target-env ${SHADER_TARGET} "${output}"
+                    RESULT_VARIABLE validates OUTPUT_QUIET ERROR_QUIET)
+    if(compiles EQUAL 0 AND validates EQUAL 0)
+      set(${variable} ON PARENT_SCOPE)
+    else()
+      set(${variable} OFF PARENT_SCOPE)
+    endif()
+  endfunction()
+
   # The packed dot product is declared by GL_EXT_spirv_intrinsics, which glslang has since version 11.
-  execute_process(
-    COMMAND "${GLSLANG}" -V --target-env ${SHADER_TARGET} "-I${CMAKE_SOURCE_DIR}/shaders" -DINT_DOT=1
-            "${CMAKE_SOURCE_DIR}/shaders/linear_gemm.comp" -o "${CMAKE_BINARY_DIR}/int_dot_probe.spv"
-    RESULT_VARIABLE probe_result OUTPUT_QUIET ERROR_QUIET)
-  if(probe_result EQUAL 0)
-    set(HAS_INT_DOT ON)
-    message(STATUS "GLSL compiler ${GLSLANG}: all shader variants")
-  else()
-    set(HAS_INT_DOT OFF)
+  probe_shader(HAS_INT_DOT linear_gemm.comp INT_DOT=1)
+  if(NOT HAS_INT_DOT)
     message(WARNING "GLSL compiler ${GLSLANG} lacks GL_EXT_spirv_intrinsics: the kernels with the packed int8 "
                     "dot product are left out, and plain integer arithmetic serves every device")
   endif()
+  # GL_KHR_cooperative_matrix came with glslang 13.
+  probe_shader(HAS_COOPERATIVE_MATRIX linear_gemm_coopmat.comp)
+  if(NOT HAS_COOPERATIVE_MATRIX)
+    message(WARNING "GLSL compiler ${GLSLANG} or ${SPIRV_VAL} lacks cooperative matrices: their kernels are left out, "
+                    "and GPUs that have them multiply with dot products, several times slower")
+  endif()
+  message(STATUS "GLSL compiler ${GLSLANG}: dot product ${HAS_INT_DOT}, cooperative matrices ${HAS_COOPERATIVE_MATRIX}")
 endif()
 
 set(SPIRV_FILES)
-file(GLOB SHADER_INCLUDES CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/shaders/include/*.glsl")
+file(GLOB SHADER_INCLUDES CONFIGURE_DEPENDS
+  "${CMAKE_SOURCE_DIR}/shaders/include/*.glsl" "${CMAKE_SOURCE_DIR}/shaders/benchmark/*.glsl")
 set(SPIRV_OUT "${CMAKE_BINARY_DIR}/spirv")
 file(MAKE_DIRECTORY "${SPIRV_OUT}")
 
@@ -62,6 +81,10 @@ if(HAS_INT_DOT OR Q8TA_SPIRV_DIR)
   add_shader(linear_gemv.subgroup.int_dot linear_gemv.comp INT_DOT=1 SUBGROUP=1)
   add_shader(linear_gemv.shared.int_dot linear_gemv.comp INT_DOT=1 SUBGROUP=0)
 endif()
+if(HAS_COOPERATIVE_MATRIX OR Q8TA_SPIRV_DIR)
+  add_shader(linear_gemm_coopmat linear_gemm_coopmat.comp)
+endif()
+include(BenchmarkShaders)
 
 set(Q8TA_EMBEDDED_SHADERS "${CMAKE_BINARY_DIR}/embedded_shaders.cpp")
 add_custom_command(

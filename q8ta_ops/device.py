@@ -21,7 +21,8 @@ import torch
 from .runtime import default_device
 
 _lock = threading.Lock()
-_module: types.ModuleType | None = None
+_loaded: types.ModuleType | None = None  # the library, which cannot be unloaded: its kernels take the slot
+_module: types.ModuleType | None = None  # the same, once the device is enabled
 
 
 def enable_vk_device() -> None:
@@ -41,12 +42,13 @@ def enable_vk_device() -> None:
 
 
 def _enable() -> None:
-    global _module
-    _check_slot()
+    global _loaded, _module
+    if _loaded is None:
+        _check_slot()
     device = default_device()  # before anything is registered that cannot be taken back
     if device.device is None:
         raise RuntimeError(f"there is no Vulkan device for the vk device: {device.reason}")
-    library = _load_library()
+    library = _loaded = _loaded or _load_library()
     library.open_devices()
     library.register_backend()
     torch.utils.rename_privateuse1_backend("vk")

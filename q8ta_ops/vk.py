@@ -9,6 +9,19 @@ import torch
 
 from .device import vk_library
 from .runtime import DeviceInfo, devices
+from .vk_event import Event
+from .vk_graph import Graph, graph, is_current_stream_capturing, make_graphed_callables
+from .vk_profile import Profile, profile
+
+__all__ = [
+    "Event",
+    "Graph",
+    "Profile",
+    "graph",
+    "is_current_stream_capturing",
+    "make_graphed_callables",
+    "profile",
+]
 
 Device = torch.device | str | int | None
 

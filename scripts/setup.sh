@@ -37,7 +37,8 @@ if [[ -e /etc/os-release ]]; then
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 fi
-# Debian 12 has no VMA and old headers: there fetch_vulkan_headers.sh provides them instead of the system.
+# Debian 12 has no VMA and old headers: there fetch_from_debian13.sh provides them instead of the
+# system, and a GLSL compiler that knows cooperative matrices.
 if [[ $codename == bookworm && -z ${Q8TA_DEPS:-} ]]; then fetch_headers=1; else fetch_headers=; fi
 
 as_root=()
@@ -165,9 +166,9 @@ if ((${#missing[@]} > 0)); then
     [[ -z $list ]] || fail "installed, but still not found: ${list//$'\n'/ }"
 fi
 
-if [[ -n $fetch_headers && ! -e $sysroot/include/vk_mem_alloc.h ]]; then
-    step "Fetching the Vulkan headers, volk and VMA of Debian 13"
-    bash "$root/scripts/fetch_vulkan_headers.sh"
+if [[ -n $fetch_headers && ! -x $sysroot/bin/spirv-val ]]; then
+    step "Fetching the Vulkan headers, volk, VMA and glslang of Debian 13"
+    bash "$root/scripts/fetch_from_debian13.sh"
 fi
 
 # --- Python: each step leaves a stamp in .venv when it is through, saying what it was done from. ---

@@ -1,4 +1,4 @@
-// Quantize, dequantize, requantize and clamp: one word of four 8-bit values an invocation.
+// Quantize, dequantize, requantize, clamp, maximum and minimum: one word of four 8-bit values an invocation.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -11,6 +11,8 @@ const uint OP_QUANTIZE = 0;    // float -> 8 bits
 const uint OP_DEQUANTIZE = 1;  // 8 bits -> float
 const uint OP_REQUANTIZE = 2;  // 8 bits -> 8 bits
 const uint OP_CLAMP = 3;       // 8 bits -> 8 bits
+const uint OP_MAXIMUM = 4;     // 8 bits, 8 bits -> 8 bits
+const uint OP_MINIMUM = 5;     // 8 bits, 8 bits -> 8 bits
 
 #include "include/quantization.glsl"
 #include "include/workgroup.glsl"
@@ -28,6 +30,8 @@ layout(set = 0, binding = 0) readonly buffer Input {
   int x[];  // words of four values, or the bits of floats
 };
 layout(set = 0, binding = 1) writeonly buffer Output { int y[]; };
+// Of maximum and minimum; for the others anything may be bound.
+layout(set = 0, binding = 2) readonly buffer Other { int other[]; };
 
 int quantized(float value) {
   return quantize_value(value, inverse_output_scale, output_zero_point, float(low), float(high));
@@ -37,6 +41,11 @@ void main() {
   uint word = workgroup_index() * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
   if (4 * word >= count) return;
   uint values = min(4u, count - 4 * word);
+  if (OP == OP_MAXIMUM || OP == OP_MINIMUM) {
+    ivec4 left = unpack4(x[word], SIGNED), right = unpack4(other[word], SIGNED);
+    y[word] = pack4(OP == OP_MAXIMUM ? max(left, right) : min(left, right));
+    return;
+  }
   ivec4 bytes = ivec4(0);
   if (OP != OP_QUANTIZE) bytes = unpack4(x[word], SIGNED);
   [[unroll]] for (uint i = 0; i < 4; ++i) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from reference import linear_dequant_ref, linear_ref
@@ -89,8 +89,16 @@ class LinearSample:
         return getattr(torch.ops.q8ta, op)(*self.arguments(op))
 
     def expected(self, op: str) -> Tensor:
-        """What the reference computes."""
-        return (linear_dequant_ref if op == "linear_dequant" else linear_ref)(*self.arguments(op))
+        """What the reference computes, on the CPU."""
+        arguments = self.mapped(Tensor.cpu).arguments(op)
+        return (linear_dequant_ref if op == "linear_dequant" else linear_ref)(*arguments)
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> LinearSample:
+        """The same call with ``function`` of every tensor."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(
+            self, **{name: function(value) for name, value in values.items() if isinstance(value, Tensor)}
+        )
 
     @property
     def rows(self) -> int:

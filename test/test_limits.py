@@ -55,21 +55,22 @@ def call_sample(x: torch.Tensor, weights: torch.Tensor) -> LinearSample:
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_weights_over_the_binding_range(rows):
+def test_weights_over_the_binding_range(place, rows):
     sample = call_sample(random_int8(torch.Generator().manual_seed(rows), rows, LONG), large_int8(MANY, LONG))
+    placed = sample.mapped(place)
     for op in ("linear", "linear_dequant") if rows > 1 else ("linear_gemv",):
-        assert torch.equal(sample.call(op), sample.expected(op))
+        assert torch.equal(placed.call(op).cpu(), sample.expected(op))
 
 
-def test_x_over_the_binding_range():
+def test_x_over_the_binding_range(place):
     x = large_int8(MANY, LONG)
     sample = call_sample(x, random_int8(torch.Generator().manual_seed(3), 1, LONG))
     # The reference widens x to float64: by parts, so that memory stays small.
     parts = [sample.replaced(x=part).expected("linear") for part in x.split(300)]
-    assert torch.equal(sample.call("linear"), torch.cat(parts))
+    assert torch.equal(sample.mapped(place).call("linear").cpu(), torch.cat(parts))
 
 
-def test_output_over_the_binding_range():
+def test_output_over_the_binding_range(place):
     size = 12000
     assert size * size > RANGE
     values = torch.arange(-128, 128).to(torch.int8)
@@ -78,7 +79,7 @@ def test_output_over_the_binding_range():
     sample = make_sample((1,), 1, size, seed=5).replaced(x=x)
     # x has 256 different values: the reference of those rows holds every row of the result.
     table = sample.replaced(x=values[:, None]).expected("linear")
-    result = sample.call("linear")
+    result = sample.mapped(place).call("linear").cpu()
     for start in range(0, size, 1000):
         rows = x[start : start + 1000, 0].long() + 128
         assert torch.equal(result[start : start + 1000], table[rows])
@@ -97,28 +98,29 @@ def test_output_over_the_binding_range():
         (262_145, 3, 2),
     ],
 )
-def test_more_workgroups_than_one_dimension_takes(rows, depth, columns):
+def test_more_workgroups_than_one_dimension_takes(place, rows, depth, columns):
     sample = make_sample((rows,), depth, columns, seed=6)
+    placed = sample.mapped(place)
     for op in sample.ops():
-        assert torch.equal(sample.call(op), sample.expected(op))
+        assert torch.equal(placed.call(op).cpu(), sample.expected(op))
 
 
 @pytest.mark.parametrize(("rows", "depth"), [(300_000, 3), (3, 300_000), (262_145, 1), (1, 262_145)])
 @pytest.mark.parametrize("layout", [4, 5], ids=["4H4W", "4W"])
-def test_pack_of_long_and_of_wide_tensors(rows, depth, layout):
+def test_pack_of_long_and_of_wide_tensors(place, rows, depth, layout):
     x = large_int8(rows, depth)
-    words = torch.ops.q8ta.pack(x, layout)
+    words = torch.ops.q8ta.pack(place(x), layout)
     padded = torch.nn.functional.pad(x, (0, -depth % 4, 0, -rows % 4 if layout == 4 else 0))
-    assert torch.equal(words, words_of(padded, layout))
-    assert torch.equal(torch.ops.q8ta.unpack(words, layout, [rows, depth]), x)
+    assert torch.equal(words.cpu(), words_of(padded, layout))
+    assert torch.equal(torch.ops.q8ta.unpack(words, layout, [rows, depth]).cpu(), x)
 
 
 @pytest.mark.parametrize("layout", [4, 5], ids=["4H4W", "4W"])
-def test_pack_over_the_binding_range(layout):
+def test_pack_over_the_binding_range(place, layout):
     x = large_int8(MANY, LONG)
-    words = torch.ops.q8ta.pack(x, layout)
-    assert torch.equal(words, words_of(x, layout))
-    assert torch.equal(torch.ops.q8ta.unpack(words, layout, [MANY, LONG]), x)
+    words = torch.ops.q8ta.pack(place(x), layout)
+    assert torch.equal(words.cpu(), words_of(x, layout))
+    assert torch.equal(torch.ops.q8ta.unpack(words, layout, [MANY, LONG]).cpu(), x)
 
 
 def words_of(x: torch.Tensor, layout: int) -> torch.Tensor:

@@ -2,52 +2,18 @@
 
 #include <c10/core/impl/alloc_cpu.h>
 
-#include <memory>
-#include <mutex>
-#include <unordered_map>
-
 #include "device/devices.h"
 #include "vulkan/context.h"
-#include "vulkan/device_stream.h"
 #include "vulkan/error.h"
 #include "vulkan/fork.h"
 
 namespace q8ta::device {
 namespace {
 
-/// Which block an address stands for: torch's pickling, for one, makes tensors from addresses alone.
-class AddressBook {
- public:
-  void enter(vulkan::DeviceBlock* block) {
-    const std::lock_guard lock(mutex_);
-    blocks_[block->address()] = block;
-  }
-  void remove(const vulkan::DeviceBlock* block) {
-    const std::lock_guard lock(mutex_);
-    blocks_.erase(block->address());
-  }
-  vulkan::DeviceBlock* find(const void* address) {
-    const std::lock_guard lock(mutex_);
-    const auto found = blocks_.find(address);
-    return found == blocks_.end() ? nullptr : found->second;
-  }
-
- private:
-  std::mutex mutex_;
-  std::unordered_map<const void*, vulkan::DeviceBlock*> blocks_;
-};
-
-// Leaked on purpose: tensors may outlive static objects.
-AddressBook& address_book() {
-  static auto& book = *std::make_unique<AddressBook>().release();
-  return book;
-}
-
 /// Which pool a block belongs to is asked of the block: the deleter gets nothing else.
 void free_block(void* context) {
   if (context == nullptr || vulkan::inherited_by_fork() || vulkan::Context::is_closed()) return;
   auto* block = static_cast<vulkan::DeviceBlock*>(context);
-  address_book().remove(block);
   block->pool().free(block);
 }
 
@@ -59,7 +25,6 @@ class Allocator final : public c10::DeviceAllocator {
     if (bytes == 0) return {nullptr, nullptr, &free_block, device};
     try {
       vulkan::DeviceBlock* block = vulkan_device.memory().allocate(bytes);
-      address_book().enter(block);
       return {block->address(), block, &free_block, device};
     } catch (const vulkan::OutOfMemory& error) {
       TORCH_CHECK_WITH(OutOfMemoryError, false, std::string("vk: out of memory: ") + error.what());
@@ -114,9 +79,11 @@ const vulkan::DeviceBlock& block_of(const c10::DataPtr& data) {
   if (data.get_deleter() == &free_block && data.get_context() != nullptr) {
     return *static_cast<const vulkan::DeviceBlock*>(data.get_context());
   }
-  const vulkan::DeviceBlock* block = address_book().find(data.get());
-  TORCH_CHECK(block != nullptr, "vk: this memory is not a vk tensor's");
-  return *block;
+  // torch's pickling, for one, makes tensors from addresses alone.
+  for (c10::DeviceIndex i = 0; i < device_count(); ++i) {
+    if (const vulkan::DeviceBlock* block = device_at(i).memory().find(data.get())) return *block;
+  }
+  TORCH_CHECK(false, "vk: this memory is not a vk tensor's");
 }
 
 void register_allocator() { c10::SetAllocator(c10::DeviceType::PrivateUse1, &allocator()); }

@@ -2,6 +2,10 @@
 
 #include <c10/util/Exception.h>
 
+#include <array>
+#include <limits>
+#include <string>
+
 #include "device/messages.h"
 #include "vulkan/context.h"
 #include "vulkan/error.h"
@@ -11,10 +15,9 @@
 namespace q8ta::device {
 namespace {
 
-std::vector<vulkan::Device*>& opened() {
-  static std::vector<vulkan::Device*> devices;
-  return devices;
-}
+// Written by open_devices() alone, before there are tensors; read by every operator.
+std::array<vulkan::Device*, std::numeric_limits<c10::DeviceIndex>::max()> opened;
+c10::DeviceIndex opened_count = 0;
 
 thread_local c10::DeviceIndex current = 0;
 
@@ -25,16 +28,23 @@ void open_devices() {
   if (selection->device == nullptr) {
     throw vulkan::Error("there is no Vulkan device for the vk device: " + selection->reason);
   }
-  opened() = {selection->device};
+  c10::DeviceIndex count = 0;
+  opened[count++] = selection->device;
   vulkan::Context& context = vulkan::Context::get();
   for (const vulkan::DeviceInfo& info : context.devices()) {
-    if (info.usable() && !info.software() && info.index != selection->device->info().index) {
-      opened().push_back(&context.device(info.index));
+    const bool another = info.usable() && !info.software() && info.index != selection->device->info().index;
+    if (!another || static_cast<size_t>(count) == opened.size()) continue;
+    try {
+      opened[count] = &context.device(info.index);
+      ++count;
+    } catch (const vulkan::Error& error) {
+      TORCH_WARN("vk: " + info.name + " is left out: " + error.what());
     }
   }
+  opened_count = count;
 }
 
-c10::DeviceIndex device_count() { return static_cast<c10::DeviceIndex>(opened().size()); }
+c10::DeviceIndex device_count() { return opened_count; }
 
 vulkan::Device& device_at(c10::DeviceIndex index) {
   const int64_t count = device_count();
@@ -43,7 +53,7 @@ vulkan::Device& device_at(c10::DeviceIndex index) {
                       count, count == 1 ? " device" : " devices"));
   vulkan::check_not_forked();
   if (vulkan::Context::is_closed()) throw vulkan::Error("this process is exiting and has closed Vulkan");
-  return *opened()[static_cast<size_t>(index)];
+  return *opened[static_cast<size_t>(index)];
 }
 
 c10::DeviceIndex current_device() { return current; }

@@ -2,15 +2,13 @@
 
 #include <c10/core/Device.h>
 
-#include <vector>
-
 #include "vulkan/device.h"
 #include "vulkan/memory_pool.h"
 
 namespace q8ta::device {
 
-/// Fixes what vk:0, vk:1, ... are: the device that CPU tensors go to, then the other hardware GPUs. Throws
-/// vulkan::Error with the reason when there is none.
+/// Fixes what vk:0, vk:1, ... are: the device that CPU tensors go to, then the other hardware GPUs that can
+/// be opened. Throws vulkan::Error with the reason when there is none.
 void open_devices();
 
 c10::DeviceIndex device_count();

@@ -1,6 +1,5 @@
-// Element-by-element kernels on the device: quantization, and what lies between quantized linears. What a
-// kernel does not cover (other dtypes, other shapes) runs on the CPU as any operator without one.
-#include "kernels/elementwise.h"
+// Quantization on the device, and what fills and joins tensors of any type.
+#include "device/elementwise.h"
 
 #include <ATen/Functions.h>
 #include <ATen/Operators.h>
@@ -23,7 +22,6 @@ namespace {
 
 using kernels::ByteMap;
 using kernels::ByteOp;
-using kernels::FloatOp;
 
 /// Calls `record(recorder, first element, number of elements)` for parts that fit into a dispatch.
 template <typename Record>
@@ -35,11 +33,13 @@ void for_each_part(const at::Tensor& like, Record record) {
   });
 }
 
-/// x with the strides of `like`, in a place that a binding can start at: the kernels go through memory in
-/// order.
+/// x with the sizes and strides of `like`, in a place that a binding can start at: the kernels go through
+/// memory in order.
 at::Tensor laid_out_like(const at::Tensor& like, const at::Tensor& x) {
   const auto offset = static_cast<VkDeviceSize>(x.storage_offset()) * x.element_size();
-  if (x.strides() == like.strides() && offset % vulkan_device_of(x).binding_alignment() == 0) return x;
+  if (x.sizes() == like.sizes() && x.strides() == like.strides() &&
+      offset % vulkan_device_of(x).binding_alignment() == 0)
+    return x;
   return at::empty_strided(like.sizes(), like.strides(), x.options()).copy_(x);
 }
 
@@ -52,15 +52,25 @@ vulkan::BufferRange part(const at::Tensor& tensor, int64_t first, int64_t count)
   return range;
 }
 
+}  // namespace
+
+void map_bytes(const at::Tensor& x, const at::Tensor& other, const at::Tensor& to, const ByteMap& map,
+               const char* op) {
+  const at::Tensor from = laid_out_like(to, x);
+  const at::Tensor second = other.is_same(x) ? from : laid_out_like(to, other);
+  for_each_part(to, [&](vulkan::Recorder& recorder, int64_t first, int64_t count) {
+    kernels::record_byte_map(recorder, map, part(from, first, count), part(second, first, count),
+                             part(to, first, count), static_cast<uint32_t>(count), op);
+  });
+}
+
 at::Tensor map_bytes(const at::Tensor& x, at::ScalarType type, const ByteMap& map, const char* op) {
   at::Tensor to = at::empty_like(x, x.options().dtype(type));
-  const at::Tensor from = laid_out_like(to, x);
-  for_each_part(to, [&](vulkan::Recorder& recorder, int64_t first, int64_t count) {
-    kernels::record_byte_map(recorder, map, part(from, first, count), part(to, first, count),
-                             static_cast<uint32_t>(count), op);
-  });
+  map_bytes(x, x, to, map, op);
   return to;
 }
+
+namespace {
 
 bool is_byte(at::ScalarType type) { return type == at::kChar || type == at::kByte; }
 
@@ -104,91 +114,6 @@ at::Tensor requantize(const at::Tensor& x, double input_scale, int64_t input_zer
   return map_bytes(x, at::kChar, map, "requantize");
 }
 
-at::Tensor map_floats(FloatOp op, const at::Tensor& a, const at::Tensor& b, float low, float high,
-                      const char* name) {
-  at::Tensor to = at::empty_like(a);
-  const at::Tensor from = laid_out_like(to, a);
-  const bool same = b.numel() == a.numel();
-  const at::Tensor other = same ? laid_out_like(to, b) : bindable(b);
-  for_each_part(to, [&](vulkan::Recorder& recorder, int64_t first, int64_t count) {
-    const auto period = static_cast<uint32_t>(same ? count : other.numel());
-    kernels::record_float_map(recorder, op, part(from, first, count),
-                              same ? part(other, first, count) : part(other, 0, other.numel()),
-                              part(to, first, count), static_cast<uint32_t>(count), period, low, high, name);
-  });
-  return to;
-}
-
-/// Whether b has a's sizes and strides, or repeats along all but a's last dimension and that fits into one
-/// dispatch.
-bool repeats(const at::Tensor& a, const at::Tensor& b) {
-  if (b.sizes() == a.sizes()) return b.strides() == a.strides();
-  if (!a.is_contiguous()) return false;
-  const bool last_dimension =
-      b.dim() >= 1 && a.dim() >= 1 && b.size(-1) == a.size(-1) && b.numel() == b.size(-1);
-  return b.dim() <= a.dim() && (last_dimension || b.numel() == 1) &&
-         a.numel() <= kernels::kElementsInDispatch;
-}
-
-bool both_floats(const at::Tensor& a, const at::Tensor& b) {
-  return a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat && a.device() == b.device() &&
-         a.numel() > 0;
-}
-
-at::Tensor vk_clamp(const at::Tensor& self, const std::optional<at::Scalar>& low,
-                    const std::optional<at::Scalar>& high) {
-  if (self.numel() > 0 && self.scalar_type() == at::kFloat) {
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    const float from = low ? low->toFloat() : -kInfinity;
-    const float to = high ? high->toFloat() : kInfinity;
-    if (!std::isnan(from) && !std::isnan(to))
-      return map_floats(FloatOp::clamp, self, self, from, to, "clamp");
-  } else if (self.numel() > 0 && self.scalar_type() == at::kChar) {
-    const auto fits = [](const std::optional<at::Scalar>& limit) {
-      return !limit || (limit->isIntegral(false) && limit->toLong() >= -128 && limit->toLong() <= 127);
-    };
-    if (fits(low) && fits(high)) {
-      ByteMap map{ByteOp::clamp};
-      map.low = low ? low->toInt() : -128;
-      map.high = high ? high->toInt() : 127;
-      if (map.low <= map.high) return map_bytes(self, at::kChar, map, "clamp");
-    }
-  }
-  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::clamp>::call(self, low, high);
-}
-
-at::Tensor vk_clamp_min(const at::Tensor& self, const at::Scalar& low) {
-  return vk_clamp(self, low, std::nullopt);
-}
-at::Tensor vk_clamp_max(const at::Tensor& self, const at::Scalar& high) {
-  return vk_clamp(self, std::nullopt, high);
-}
-at::Tensor vk_relu(const at::Tensor& self) { return vk_clamp(self, at::Scalar(0), std::nullopt); }
-at::Tensor& vk_relu_(at::Tensor& self) { return self.copy_(vk_relu(self)); }
-
-at::Tensor vk_add(const at::Tensor& self, const at::Tensor& other, const at::Scalar& alpha) {
-  if (both_floats(self, other) && alpha.toDouble() == 1.0) {
-    if (repeats(self, other)) return map_floats(FloatOp::add, self, other, 0, 0, "add");
-    if (repeats(other, self)) return map_floats(FloatOp::add, other, self, 0, 0, "add");
-  }
-  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::add_Tensor>::call(self, other, alpha);
-}
-
-at::Tensor& vk_add_(at::Tensor& self, const at::Tensor& other, const at::Scalar& alpha) {
-  if (both_floats(self, other) && alpha.toDouble() == 1.0 && repeats(self, other)) {
-    return self.copy_(map_floats(FloatOp::add, self, other, 0, 0, "add"));
-  }
-  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::add__Tensor>::call(self, other, alpha);
-}
-
-at::Tensor vk_mul(const at::Tensor& self, const at::Tensor& other) {
-  if (both_floats(self, other)) {
-    if (repeats(self, other)) return map_floats(FloatOp::multiply, self, other, 0, 0, "mul");
-    if (repeats(other, self)) return map_floats(FloatOp::multiply, other, self, 0, 0, "mul");
-  }
-  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::mul_Tensor>::call(self, other);
-}
-
 at::Tensor& vk_fill_(at::Tensor& self, const at::Scalar& value) {
   if (self.numel() == 0) return self;
   const at::Tensor one = at::full({}, value, self.options().device(at::kCPU));
@@ -227,14 +152,6 @@ at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("clamp", TORCH_FN(vk_clamp));
-  library.impl("clamp_min", TORCH_FN(vk_clamp_min));
-  library.impl("clamp_max", TORCH_FN(vk_clamp_max));
-  library.impl("relu", TORCH_FN(vk_relu));
-  library.impl("relu_", TORCH_FN(vk_relu_));
-  library.impl("add.Tensor", TORCH_FN(vk_add));
-  library.impl("add_.Tensor", TORCH_FN(vk_add_));
-  library.impl("mul.Tensor", TORCH_FN(vk_mul));
   library.impl("fill_.Scalar", TORCH_FN(vk_fill_));
   library.impl("zero_", TORCH_FN(vk_zero_));
   library.impl("cat", TORCH_FN(vk_cat));

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "device/allocator.h"
+#include "device/packed_weights.h"
 #include "device/tensor_memory.h"
 #include "kernels/pack.h"
 #include "ops/linear_checks.h"
@@ -49,23 +50,6 @@ vulkan::BufferRange words_of(const at::Tensor& tensor, int64_t bytes) {
   vulkan::BufferRange range = memory_of(tensor);
   range.size = vulkan::round_up(static_cast<VkDeviceSize>(bytes), 4);
   return range;
-}
-
-/// int8 weights [N, K] in rows of weight_row_bytes(K), zero behind K.
-at::Tensor packed_weights(const at::Tensor& weights) {
-  const int64_t N = weights.size(0);
-  const int64_t K = weights.size(1);
-  const int64_t row_bytes = kernels::weight_row_bytes(K);
-  if (row_bytes == K) return bindable(weights);
-  const at::Tensor dense = bindable(weights);
-  const at::Tensor packed = empty({N, row_bytes}, at::kChar, weights.device());
-  vulkan::Device& device = vulkan_device_of(weights);
-  device.stream().record([&](vulkan::Recorder& recorder) {
-    const kernels::Matrices matrix{1, N, K};
-    kernels::record_pack(recorder, {words_of(dense, N * K), 0}, matrix, kernels::PackOrder::weights,
-                         memory_of(packed), "weights");
-  });
-  return packed;
 }
 
 /// One row of x that is readable up to weight_row_bytes(K), as the GEMV reads it.
@@ -143,7 +127,7 @@ at::Tensor run(const Arguments& arguments) {
   const at::Tensor y = empty(checked.output_sizes, type, arguments.x.device());
   if (checked.M == 0) return y;
   const at::Tensor x = bindable(arguments.x);
-  const at::Tensor weights = packed_weights(arguments.weights);
+  const at::Tensor weights = packed_weights(arguments.weights, kernels::PackOrder::weights);
   const at::Tensor sums = bindable(arguments.weight_sums);
   const at::Tensor scales = bindable(arguments.weight_scales);
   const at::Tensor bias = arguments.bias ? bindable(*arguments.bias) : scales;

@@ -1,14 +1,23 @@
 // The pybind11 module of the vk device; q8ta_ops.device is its public face. Importing it registers the
 // backend with torch, for the whole process.
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+
+#include <map>
+#include <optional>
+#include <vector>
 
 #include "device/allocator.h"
 #include "device/devices.h"
 #include "device/fallback.h"
+#include "device/graph.h"
 #include "device/hooks.h"
+#include "vulkan/context.h"
 #include "vulkan/device_stream.h"
 #include "vulkan/fork.h"
+#include "vulkan/profiler.h"
+#include "vulkan/timestamps.h"
 
 namespace py = pybind11;
 
@@ -22,6 +31,38 @@ c10::DeviceIndex device_index(int index) {
 }
 
 q8ta::vulkan::Device& device_at(int index) { return q8ta::device::device_at(device_index(index)); }
+
+/// One tuple for each record, in the order of vk_profile.Dispatch. Times are in microseconds since the first
+/// dispatch on the same device.
+py::list stop_profile() {
+  using q8ta::vulkan::DispatchRecord;
+  {
+    const py::gil_scoped_release release;
+    q8ta::vulkan::Context::synchronize_if_open();
+  }
+  const std::vector<DispatchRecord> records = q8ta::vulkan::Profiler::instance().stop();
+  std::map<const q8ta::vulkan::Device*, uint64_t> first_ticks;
+  for (const DispatchRecord& record : records) {
+    if (!record.gpu_us) continue;
+    uint64_t& first = first_ticks.try_emplace(record.device, record.begin_ticks).first->second;
+    if (q8ta::vulkan::microseconds_between(*record.device, first, record.begin_ticks) < 0) {
+      first = record.begin_ticks;
+    }
+  }
+  py::list result;
+  for (const DispatchRecord& record : records) {
+    std::optional<double> begin_us;
+    if (record.gpu_us) {
+      begin_us = q8ta::vulkan::microseconds_between(*record.device, first_ticks.at(record.device),
+                                                    record.begin_ticks);
+    }
+    const auto& label = record.label;
+    result.append(py::make_tuple(label.kernel, label.op, label.M, label.K, label.N, record.workgroups,
+                                 record.gpu_us, record.bytes,
+                                 record.device == nullptr ? "host" : record.device->info().name, begin_us));
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -50,6 +91,31 @@ PYBIND11_MODULE(_vk_device, module) {
         "allocations"_a = now.allocations, "frees"_a = now.frees, "cache_hits"_a = now.cache_hits);
   });
   module.def("reset_peak_memory", [](int index) { device_at(index).memory().reset_peaks(); });
+  py::class_<device::Graph>(module, "Graph")
+      .def(py::init<>())
+      .def("capture_begin", &device::Graph::capture_begin, release())
+      .def("capture_end", &device::Graph::capture_end, release())
+      .def("give_up_capture", &device::Graph::give_up_capture, release())
+      .def("replay", &device::Graph::replay, release())
+      .def("reset", &device::Graph::reset, release());
+  module.def("is_capturing", [] { return vulkan::Capture::of_this_thread() != nullptr; });
+  module.def("start_profile", [] {
+    {
+      const py::gil_scoped_release unlocked;
+      vulkan::Context::synchronize_if_open();  // what is queued is not in the profile
+    }
+    vulkan::Profiler::instance().start();
+  });
+  module.def("stop_profile", &stop_profile);
+  // Of two events that the device has passed, by the addresses that torch knows them by.
+  module.def(
+      "elapsed_time",
+      [](uintptr_t begin, uintptr_t end) {
+        const auto address = [](uintptr_t event) { return reinterpret_cast<void*>(event); };  // NOLINT
+        const c10::impl::VirtualGuardImpl guard(c10::DeviceType::PrivateUse1);
+        return guard.elapsedTime(address(begin), address(end), device::current_device());
+      },
+      release());
   module.def("fallback_counts", &device::fallback_counts);
   module.def("reset_fallback_counts", &device::reset_fallback_counts);
 }

@@ -7,22 +7,15 @@
 #include "vulkan/device_stream.h"
 
 namespace q8ta::device {
-namespace {
 
-/// A binding that begins where one may, and where in it the tensor's first element is.
-struct Bound {
-  vulkan::BufferRange range;
-  uint32_t first_element;
-};
-
-Bound bind(const at::Tensor& tensor) {
-  const VkDeviceSize alignment = vulkan_device_of(tensor).binding_alignment();
-  vulkan::BufferRange range = memory_of(tensor);
-  const VkDeviceSize before = range.offset % alignment;
-  range.offset -= before;
-  range.size = vulkan::round_up(range.size + before, 4);
-  return {range, static_cast<uint32_t>(before / tensor.element_size())};
+vulkan::ByteRange readable_from(const vulkan::Device& device, vulkan::BufferRange memory) {
+  const VkDeviceSize before = memory.offset % device.binding_alignment();
+  memory.offset -= before;
+  memory.size = vulkan::round_up(memory.size + before, 4);
+  return {memory, static_cast<uint32_t>(before)};
 }
+
+namespace {
 
 /// Sizes and strides with dimensions of size 1 left out and neighbours joined that lie alike in both tensors.
 /// False if more are left than the kernel takes.
@@ -65,16 +58,16 @@ bool copy_strided(const at::Tensor& from, const at::Tensor& to) {
   const size_t bytes = to.element_size();
   if (bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8) return false;
   if (to.numel() > std::numeric_limits<int32_t>::max()) return false;
-  const Bound source = bind(from);
-  const Bound destination = bind(to);
   vulkan::Device& device = vulkan_device_of(to);
+  const vulkan::ByteRange source = readable_from(device, memory_of(from));
+  const vulkan::ByteRange destination = readable_from(device, memory_of(to));
   if (std::max(source.range.size, destination.range.size) > device.max_binding_bytes()) return false;
   kernels::StridedCopy copy;
   if (!join_dimensions(from, to, copy)) return false;
   copy.count = static_cast<uint32_t>(to.numel());
-  copy.first_source = source.first_element;
-  copy.first_destination = destination.first_element;
-  const bool dense = owns_its_words(to, destination.first_element);
+  copy.first_source = source.first_byte / static_cast<uint32_t>(bytes);
+  copy.first_destination = destination.first_byte / static_cast<uint32_t>(bytes);
+  const bool dense = owns_its_words(to, copy.first_destination);
   device.stream().record([&](vulkan::Recorder& recorder) {
     kernels::record_strided_copy(recorder, copy, static_cast<uint32_t>(bytes), dense, source.range,
                                  destination.range, "copy");

@@ -8,6 +8,7 @@ namespace q8ta::device {
 vulkan::Device& vulkan_device_of(const at::Tensor& tensor) { return device_at(tensor.device().index()); }
 
 int64_t span_bytes(const at::Tensor& tensor) {
+  if (tensor.is_contiguous()) return tensor.numel() * static_cast<int64_t>(tensor.element_size());
   if (tensor.numel() == 0) return 0;
   int64_t last_element = 0;
   for (int64_t i = 0; i < tensor.dim(); ++i) last_element += (tensor.size(i) - 1) * tensor.stride(i);
@@ -31,6 +32,8 @@ int64_t readable_bytes(const at::Tensor& tensor) {
 }
 
 at::Tensor bindable(const at::Tensor& tensor) {
+  // Nearly always so, and asked for every argument of every operator.
+  if (tensor.storage_offset() == 0 && tensor.is_contiguous()) return tensor;
   const at::Tensor dense = tensor.contiguous();
   const auto offset = static_cast<VkDeviceSize>(offset_of(dense));
   return offset % vulkan_device_of(dense).binding_alignment() == 0 ? dense : dense.clone();

@@ -19,11 +19,6 @@ struct BytePushConstants {
   int32_t low, high;
 };
 
-struct FloatPushConstants {
-  uint32_t count, period;
-  float low, high;
-};
-
 template <typename PushConstants>
 vulkan::PipelineSpec spec_of(std::string_view shader, std::initializer_list<uint32_t> constants,
                              uint32_t bindings) {
@@ -47,21 +42,43 @@ const char* kernel_name(ByteOp op) {
       return "dequantize";
     case ByteOp::requantize:
       return "requantize";
-    default:
+    case ByteOp::clamp:
       return "clamp/int8";
+    case ByteOp::maximum:
+      return "maximum/int8";
+    case ByteOp::minimum:
+      return "minimum/int8";
   }
+  return "";
 }
 
 const char* kernel_name(FloatOp op) {
-  return op == FloatOp::clamp ? "clamp/float32" : op == FloatOp::add ? "add/float32" : "multiply/float32";
+  switch (op) {
+    case FloatOp::clamp:
+      return "clamp/float32";
+    case FloatOp::add:
+      return "add/float32";
+    case FloatOp::subtract:
+      return "subtract/float32";
+    case FloatOp::multiply:
+      return "multiply/float32";
+    case FloatOp::divide:
+      return "divide/float32";
+    case FloatOp::maximum:
+      return "maximum/float32";
+    case FloatOp::minimum:
+      return "minimum/float32";
+  }
+  return "";
 }
 
 }  // namespace
 
 void record_byte_map(vulkan::Recorder& recorder, const ByteMap& map, const vulkan::BufferRange& x,
-                     const vulkan::BufferRange& y, uint32_t count, const char* op) {
+                     const vulkan::BufferRange& other, const vulkan::BufferRange& y, uint32_t count,
+                     const char* op) {
   const vulkan::PipelineSpec spec =
-      spec_of<BytePushConstants>("quantization", {static_cast<uint32_t>(map.op), map.is_signed ? 1U : 0U}, 2);
+      spec_of<BytePushConstants>("quantization", {static_cast<uint32_t>(map.op), map.is_signed ? 1U : 0U}, 3);
   const Quantization& quantization = map.quantization;
   const BytePushConstants arguments{count,
                                     quantization.input_scale,
@@ -70,19 +87,20 @@ void record_byte_map(vulkan::Recorder& recorder, const ByteMap& map, const vulka
                                     quantization.output_zero_point,
                                     map.low,
                                     map.high};
-  recorder.dispatch(recorder.device().pipelines().get(spec), {{x}, {y, true}},
+  recorder.dispatch(recorder.device().pipelines().get(spec), {{x}, {y, true}, {other}},
                     std::as_bytes(std::span(&arguments, 1)), workgroups_for(ceil_div(count, 4)),
                     {op, kernel_name(map.op), count, 1, 1});
 }
 
-void record_float_map(vulkan::Recorder& recorder, FloatOp op, const vulkan::BufferRange& a,
-                      const vulkan::BufferRange& b, const vulkan::BufferRange& y, uint32_t count,
-                      uint32_t period, float low, float high, const char* name) {
-  const vulkan::PipelineSpec spec = spec_of<FloatPushConstants>("float_map", {static_cast<uint32_t>(op)}, 3);
-  const FloatPushConstants arguments{count, period, low, high};
+void record_float_map(vulkan::Recorder& recorder, FloatOp op, NumberOperand number, const FloatMap& map,
+                      const vulkan::BufferRange& a, const vulkan::BufferRange& b,
+                      const vulkan::BufferRange& y, const char* name) {
+  const vulkan::PipelineSpec spec = spec_of<FloatMap>(
+      "float_map", {static_cast<uint32_t>(op), static_cast<uint32_t>(number), map.dimensions > 0 ? 1U : 0U},
+      3);
   recorder.dispatch(recorder.device().pipelines().get(spec), {{a}, {b}, {y, true}},
-                    std::as_bytes(std::span(&arguments, 1)), workgroups_for(count),
-                    {name, kernel_name(op), count, 1, 1});
+                    std::as_bytes(std::span(&map, 1)), workgroups_for(map.count),
+                    {name, kernel_name(op), map.count, 1, 1});
 }
 
 void record_strided_copy(vulkan::Recorder& recorder, const StridedCopy& copy, uint32_t element_bytes,

@@ -17,6 +17,8 @@ enum class ByteOp : uint32_t {
   dequantize = 1,  ///< 8 bits to float32
   requantize = 2,  ///< 8 bits to 8 bits
   clamp = 3,       ///< 8 bits to 8 bits
+  maximum = 4,     ///< of two tensors of 8 bits
+  minimum = 5,     ///< of two tensors of 8 bits
 };
 
 /// Arguments of shaders/quantization.comp; each op uses what it needs.
@@ -27,17 +29,41 @@ struct ByteMap {
   bool is_signed = true;           ///< int8, else uint8
 };
 
-/// Records x -> y for `count` values (at most kElementsInDispatch). Ranges cover whole words.
+/// Records x -> y, or (x, other) -> y, for `count` values (at most kElementsInDispatch). Ranges cover whole
+/// words; `other` may be any where the op has one operand.
 void record_byte_map(vulkan::Recorder& recorder, const ByteMap& map, const vulkan::BufferRange& x,
-                     const vulkan::BufferRange& y, uint32_t count, const char* op);
+                     const vulkan::BufferRange& other, const vulkan::BufferRange& y, uint32_t count,
+                     const char* op);
 
-enum class FloatOp : uint32_t { clamp = 0, add = 1, multiply = 2 };
+enum class FloatOp : uint32_t {
+  clamp = 0,
+  add = 1,
+  subtract = 2,
+  multiply = 3,
+  divide = 4,  ///< rounded as IEEE 754 has it
+  maximum = 5,
+  minimum = 6,
+};
 
-/// Records y = clamp(a, low, high), a + b or a * b for `count` float32 values; b repeats every `period`
-/// values.
-void record_float_map(vulkan::Recorder& recorder, FloatOp op, const vulkan::BufferRange& a,
-                      const vulkan::BufferRange& b, const vulkan::BufferRange& y, uint32_t count,
-                      uint32_t period, float low, float high, const char* name);
+/// Which operand of an operation is no tensor but a number.
+enum class NumberOperand : uint32_t { none = 0, a = 1, b = 2 };
+
+/// What shaders/float_map.comp reads as push constants. Strides and offsets count elements; the last
+/// dimension is the innermost. Without dimensions all operands lie alike, without gaps.
+struct FloatMap {
+  static constexpr size_t kMaxDimensions = 6;
+
+  uint32_t count = 0, dimensions = 0, first_y = 0, first_a = 0, first_b = 0;
+  std::array<uint32_t, kMaxDimensions> sizes{}, y_strides{}, a_strides{}, b_strides{};
+  float low = 0.0F;   ///< of a clamp, or the operand that is a number
+  float high = 0.0F;  ///< of a clamp
+};
+
+/// Records y = op(a, b) for float32; a number's range, and b of a clamp, may be any. `name` is the
+/// operator's.
+void record_float_map(vulkan::Recorder& recorder, FloatOp op, NumberOperand number, const FloatMap& map,
+                      const vulkan::BufferRange& a, const vulkan::BufferRange& b,
+                      const vulkan::BufferRange& y, const char* name);
 
 /// What shaders/strided_copy.comp reads as push constants. Strides and offsets count elements; the last
 /// dimension is the innermost.

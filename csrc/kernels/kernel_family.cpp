@@ -1,5 +1,6 @@
 #include "kernels/kernel_family.h"
 
+#include "kernels/linear_gemm_coopmat.h"
 #include "kernels/linear_gemv.h"
 #include "vulkan/shader.h"
 
@@ -15,6 +16,11 @@ const char* KernelFamily::gemv_name(bool float_output) const {
 }
 
 const char* KernelFamily::gemm_name(bool float_output) const {
+  if (matrix) return float_output ? "linear_gemm/coopmat/float32" : "linear_gemm/coopmat";
+  return dot_gemm_name(float_output);
+}
+
+const char* KernelFamily::dot_gemm_name(bool float_output) const {
   static constexpr const char* kNames[2][2] = {{"linear_gemm/plain", "linear_gemm/plain/float32"},
                                                {"linear_gemm/int_dot", "linear_gemm/int_dot/float32"}};
   return kNames[int_dot][float_output];
@@ -25,6 +31,9 @@ KernelFamily choose_family(const vulkan::DeviceInfo& info, const vulkan::Disable
   // The build leaves the dot product out when its GLSL compiler cannot express it.
   family.int_dot = info.int_dot && !disabled.int_dot && vulkan::find_shader("linear_gemm.int_dot") != nullptr;
   family.subgroup = info.subgroup_arithmetic && !disabled.subgroup && subgroup_gemv_fits(info);
+  if (!disabled.cooperative_matrix && vulkan::find_shader("linear_gemm_coopmat") != nullptr) {
+    family.matrix = choose_cooperative_matrix(info);
+  }
   return family;
 }
 

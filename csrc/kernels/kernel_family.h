@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "vulkan/device_info.h"
 #include "vulkan/selection.h"
 
@@ -9,10 +11,13 @@ namespace q8ta::kernels {
 struct KernelFamily {
   bool int_dot = false;   ///< packed dot product, else plain integer arithmetic
   bool subgroup = false;  ///< GEMV reduces by subgroupAdd, else by a tree in shared memory
+  std::optional<vulkan::CooperativeMatrixShape>
+      matrix;  ///< GEMM multiplies cooperative matrices of this shape
 
   /// Names for profiles and `info`.
   const char* gemv_name(bool float_output = false) const;
-  const char* gemm_name(bool float_output = false) const;
+  const char* gemm_name(bool float_output = false) const;  ///< of more rows than the GEMV takes
+  const char* dot_gemm_name(bool float_output) const;      ///< without cooperative matrices
 };
 
 KernelFamily choose_family(const vulkan::DeviceInfo& info, const vulkan::DisabledFeatures& disabled);

@@ -4,8 +4,8 @@
 #include <array>
 #include <optional>
 
-#include "kernels/linear_gemm.h"
-#include "kernels/linear_gemv.h"
+#include "kernels/linear_dispatch.h"
+#include "kernels/linear_plan.h"
 #include "kernels/pack.h"
 #include "vulkan/stream_pool.h"
 
@@ -73,27 +73,28 @@ vulkan::BufferRange record_prepare_x(vulkan::Recorder& recorder, const LinearPro
                                      const vulkan::ByteRange& x) {
   if (problem.M == 1) return x.range;
   const Matrices matrix{1, problem.M, problem.K};
-  const vulkan::BufferRange packed =
-      recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, PackOrder::blocks_4h4w)));
-  record_pack(recorder, x, matrix, PackOrder::blocks_4h4w, packed, problem.op);
-  return packed;
+  if (weight_row_bytes(problem.K) == problem.K && x.first_byte == 0) {
+    return x.bytes(static_cast<VkDeviceSize>(matrix.bytes()));
+  }
+  const vulkan::BufferRange rows =
+      recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, PackOrder::weights)));
+  record_pack(recorder, x, matrix, PackOrder::weights, rows, problem.op);
+  return rows;
 }
 
 void record_linear(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
                    const LinearBuffers& buffers) {
-  if (problem.M == 1) {
-    record_linear_gemv(recorder, family, problem, buffers);
-    return;
-  }
-  if (problem.float_output) {
-    record_linear_gemm(recorder, family, problem, buffers);
+  const LinearPlan plan = plan_linear(recorder.device().info(), family, problem);
+  const bool row_major = problem.M == 1 || problem.N % 4 == 0 || problem.float_output;
+  if (row_major) {
+    record_linear_dispatch(recorder, plan, problem, buffers);
     return;
   }
   const Matrices matrix{1, problem.M, problem.N};
   LinearBuffers packed = buffers;
-  packed.y = recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, PackOrder::blocks_4h4w)));
-  record_linear_gemm(recorder, family, problem, packed);
-  record_unpack(recorder, packed.y, matrix, PackOrder::blocks_4h4w, buffers.y, problem.op);
+  packed.y = recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, PackOrder::rows_4w)));
+  record_linear_dispatch(recorder, plan, problem, packed);
+  record_unpack(recorder, packed.y, matrix, PackOrder::rows_4w, buffers.y, problem.op);
 }
 
 void run_linear(vulkan::Device& device, const KernelFamily& family, LinearProblem problem, int64_t M,

@@ -2,6 +2,7 @@
 
 #include <span>
 
+#include "kernels/layout.h"
 #include "vulkan/device.h"
 
 namespace q8ta::kernels {
@@ -22,16 +23,16 @@ constexpr uint32_t kFlagBias = 2;
 
 }  // namespace
 
-void record_linear_dispatch(vulkan::Recorder& recorder, vulkan::PipelineSpec spec,
-                            const LinearProblem& problem, const LinearBuffers& buffers, uint32_t K_blocks,
-                            uint32_t workgroups, const char* kernel) {
+void record_linear_dispatch(vulkan::Recorder& recorder, const LinearPlan& plan, const LinearProblem& problem,
+                            const LinearBuffers& buffers) {
+  vulkan::PipelineSpec spec = plan.spec;
   spec.bindings = 6;
   spec.push_constant_bytes = sizeof(LinearPushConstants);
   const Quantization& quantization = problem.quantization;
   const LinearPushConstants arguments{
       problem.M,
       problem.N,
-      K_blocks,
+      static_cast<uint32_t>(weight_row_bytes(problem.K) / 16),
       quantization.input_scale,
       quantization.input_zero_point,
       quantization.inverse_output_scale,
@@ -46,8 +47,8 @@ void record_linear_dispatch(vulkan::Recorder& recorder, vulkan::PipelineSpec spe
                      {channels.weight_scales},
                      {channels.bias},
                      {buffers.y, true}},
-                    std::as_bytes(std::span(&arguments, 1)), workgroups,
-                    {problem.op, kernel, problem.M, problem.K, problem.N});
+                    std::as_bytes(std::span(&arguments, 1)), plan.workgroups,
+                    {problem.op, plan.kernel, problem.M, problem.K, problem.N});
 }
 
 }  // namespace q8ta::kernels

@@ -1,14 +1,19 @@
 #pragma once
 
-#include "kernels/kernel_family.h"
-#include "kernels/linear_types.h"
-#include "vulkan/recorder.h"
+#include "kernels/layout.h"
+#include "kernels/linear_plan.h"
 
 namespace q8ta::kernels {
 
-/// Records shaders/linear_gemm.comp: x is 4H4W, weights are PackOrder::weights, y is 4H4W (or float32,
-/// row-major).
-void record_linear_gemm(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
-                        const LinearBuffers& buffers);
+/// A GPU with fewer workgroups than this has idle compute units, so smaller tiles are chosen then.
+inline constexpr int64_t kFillingWorkgroups = 112;
+
+/// How many tiles cover y.
+inline int64_t tile_count(const LinearProblem& problem, uint32_t tile_m, uint32_t tile_n) {
+  return ceil_div(problem.M, tile_m) * ceil_div(problem.N, tile_n);
+}
+
+/// shaders/linear_gemm.comp
+LinearPlan plan_linear_gemm(const KernelFamily& family, const LinearProblem& problem);
 
 }  // namespace q8ta::kernels

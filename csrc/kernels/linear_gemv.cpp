@@ -1,16 +1,13 @@
 #include "kernels/linear_gemv.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "kernels/layout.h"
-#include "kernels/linear_dispatch.h"
-#include "vulkan/device.h"
 
 namespace q8ta::kernels {
 namespace {
 
-constexpr uint32_t kTreeThreads = 64;  // shaders/linear_gemv.comp: THREADS
+constexpr uint32_t kTreeThreads = 64;
 constexpr uint32_t kTreeRows = 4;
 
 uint32_t subgroup_threads(const vulkan::DeviceInfo& info) {
@@ -18,18 +15,38 @@ uint32_t subgroup_threads(const vulkan::DeviceInfo& info) {
   return std::clamp(8 * info.subgroup_size, kTreeThreads, kMost);
 }
 
+/// Specialization constants of shaders/linear_gemv.comp.
 struct GemvShape {
-  uint32_t threads, rows, outputs;
+  uint32_t threads, rows, split, unroll, lanes;
+
+  uint32_t outputs() const { return threads / lanes / split * rows; }
 };
 
-GemvShape choose_shape(const vulkan::DeviceInfo& info, const KernelFamily& family, uint32_t N) {
-  if (!family.subgroup) return {kTreeThreads, kTreeRows, kTreeRows};
-  const uint32_t threads = subgroup_threads(info);
-  const uint32_t subgroups = threads / info.subgroup_size;
-  // One output a subgroup spreads a small N over the whole device; with several, more loads are in flight.
-  uint32_t rows = N <= 4096 ? 1 : 2;
-  while (subgroups * rows % 4 != 0) rows *= 2;  // whole words of four outputs
-  return {threads, rows, subgroups * rows};
+GemvShape choose_shape(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                       const LinearProblem& problem) {
+  if (!family.subgroup) return {kTreeThreads, kTreeRows, 1, 1, kTreeThreads};
+  const uint32_t lanes = info.subgroup_size;
+  // Bytes in flight are what counts, and workgroups enough for every compute unit. Microseconds on an H200
+  // (one row, weights from memory), this choice / the best of 126 others: 1x512x512 3.2 / 3.2,
+  // 1x2048x2048 4.3 / 4.3, 1x4096x4096 7.1 / 7.1, 1x512x9056 4.5 / 4.4, 1x4096x11008 13.5 / 13.5,
+  // 1x8192x28672 55.1 / 55.1.
+  GemvShape shape{subgroup_threads(info), 1, 2, 2, lanes};
+  if (problem.M > 1) {
+    shape.rows = 2;
+  } else if (problem.K < 64 * lanes) {  // too short to be shared
+    shape.split = 1;
+    shape.rows = problem.N > 8192 ? 2 : 1;
+  } else if (problem.N > 16384) {
+    shape = {shape.threads, 2, 4, 4, lanes};
+  }
+  while (shape.outputs() % 4 != 0 || shape.outputs() == 0) {  // whole words of four outputs
+    if (shape.split > 1) {
+      shape.split /= 2;
+    } else {
+      shape.rows *= 2;
+    }
+  }
+  return shape;
 }
 
 }  // namespace
@@ -42,19 +59,25 @@ bool subgroup_gemv_fits(const vulkan::DeviceInfo& info) {
          threads <= info.limits.maxComputeWorkGroupSize[0];
 }
 
-void record_linear_gemv(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
-                        const LinearBuffers& buffers) {
-  const GemvShape shape = choose_shape(recorder.device().info(), family, problem.N);
+uint32_t gemv_rows(const KernelFamily& family) {
+  // H200, 4096x4096, this kernel / cooperative matrices: 4 rows 8.1 / 10.2 us, 8 rows 10.0 / 9.8 us.
+  if (!family.subgroup) return 1;
+  return family.matrix ? 4 : 8;
+}
 
-  vulkan::PipelineSpec spec;
-  spec.shader = family.subgroup
-                    ? (family.int_dot ? "linear_gemv.subgroup.int_dot" : "linear_gemv.subgroup.plain")
-                    : (family.int_dot ? "linear_gemv.shared.int_dot" : "linear_gemv.shared.plain");
-  spec.set_constants({shape.threads, shape.rows, shape.outputs, problem.float_output ? 1U : 0U});
-  spec.requires_subgroup_size = family.subgroup;
-  record_linear_dispatch(
-      recorder, std::move(spec), problem, buffers, static_cast<uint32_t>(weight_row_bytes(problem.K) / 16),
-      static_cast<uint32_t>(ceil_div(problem.N, shape.outputs)), family.gemv_name(problem.float_output));
+LinearPlan plan_linear_gemv(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                            const LinearProblem& problem) {
+  const GemvShape shape = choose_shape(info, family, problem);
+  LinearPlan plan;
+  plan.spec.shader = family.subgroup
+                         ? (family.int_dot ? "linear_gemv.subgroup.int_dot" : "linear_gemv.subgroup.plain")
+                         : (family.int_dot ? "linear_gemv.shared.int_dot" : "linear_gemv.shared.plain");
+  plan.spec.set_constants({shape.threads, problem.float_output ? 1U : 0U, shape.rows, shape.split,
+                           shape.unroll, problem.M, shape.lanes});
+  plan.spec.requires_subgroup_size = family.subgroup;
+  plan.workgroups = static_cast<uint32_t>(ceil_div(problem.N, shape.outputs()));
+  plan.kernel = family.gemv_name(problem.float_output);
+  return plan;
 }
 
 }  // namespace q8ta::kernels

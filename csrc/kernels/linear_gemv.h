@@ -1,17 +1,17 @@
 #pragma once
 
-#include "kernels/kernel_family.h"
-#include "kernels/linear_types.h"
-#include "vulkan/recorder.h"
+#include "kernels/linear_plan.h"
 
 namespace q8ta::kernels {
 
 /// True if a workgroup can be made of whole subgroups within the device's limits.
 bool subgroup_gemv_fits(const vulkan::DeviceInfo& info);
 
-/// Records shaders/linear_gemv.comp: x is 4W, readable up to weight_row_bytes(K), weights are
-/// PackOrder::weights, y is 4W (or float32).
-void record_linear_gemv(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
-                        const LinearBuffers& buffers);
+/// Up to this many rows of x are computed by the GEMV, which reads the weights once for all of them.
+uint32_t gemv_rows(const KernelFamily& family);
+
+/// shaders/linear_gemv.comp
+LinearPlan plan_linear_gemv(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                            const LinearProblem& problem);
 
 }  // namespace q8ta::kernels

@@ -12,6 +12,10 @@ enum class PackOrder {
   weights,      ///< rows padded to 16 bytes: PACKED_INT8_4W of a matrix whose K is rounded up to 16
 };
 
+constexpr PackOrder pack_order(Layout layout) {
+  return layout == Layout::packed_int8_4h4w ? PackOrder::blocks_4h4w : PackOrder::rows_4w;
+}
+
 /// int32 words of the matrices in that order.
 int64_t packed_words(const Matrices& matrices, PackOrder order);
 

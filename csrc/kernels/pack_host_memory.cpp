@@ -1,43 +1,13 @@
 #include "kernels/pack_host_memory.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "kernels/pack.h"
+#include "kernels/pack_pieces.h"
 #include "vulkan/stream_pool.h"
 
 namespace q8ta::kernels {
 namespace {
-
-constexpr int64_t kStagedBytes = int64_t{16} << 20;
-
-PackOrder pack_order(Layout layout) {
-  return layout == Layout::packed_int8_4h4w ? PackOrder::blocks_4h4w : PackOrder::rows_4w;
-}
-
-/// Calls process(piece, first row-major byte, first packed word) for pieces of bounded size: several whole
-/// matrices, or some rows (a multiple of 4) of one.
-template <typename Process>
-void for_each_piece(const Matrices& matrices, Layout layout, Process process) {
-  const int64_t matrix_bytes = matrices.rows * matrices.columns;
-  const int64_t matrix_words = packed_words({1, matrices.rows, matrices.columns}, layout);
-  if (matrix_bytes <= kStagedBytes) {
-    const int64_t group = std::max<int64_t>(kStagedBytes / matrix_bytes, 1);
-    for (int64_t first = 0; first < matrices.count; first += group) {
-      const Matrices piece{std::min(group, matrices.count - first), matrices.rows, matrices.columns};
-      process(piece, first * matrix_bytes, first * matrix_words);
-    }
-    return;
-  }
-  const int64_t rows = std::max<int64_t>(kStagedBytes / matrices.columns / 4 * 4, 4);
-  for (int64_t matrix = 0; matrix < matrices.count; ++matrix) {
-    for (int64_t first = 0; first < matrices.rows; first += rows) {
-      const Matrices piece{1, std::min(rows, matrices.rows - first), matrices.columns};
-      process(piece, matrix * matrix_bytes + first * matrices.columns,
-              matrix * matrix_words + packed_words({1, first, matrices.columns}, layout));
-    }
-  }
-}
 
 /// Calls move(row-major byte, packed byte) for every element.
 template <typename Move>

@@ -58,15 +58,30 @@ void WeightCache::forget(const void* begin, size_t bytes) {
 
 void WeightCache::clear() {
   if (vulkan::inherited_by_fork()) return;
-  const std::lock_guard lock(mutex_);
-  entries_.clear();
+  std::vector<Part> parts;
+  {
+    const std::lock_guard lock(mutex_);
+    entries_.clear();
+    parts = parts_;
+  }
+  for (const Part& part : parts) part.clear();
 }
 
 size_t WeightCache::bytes() {
-  const std::lock_guard lock(mutex_);
+  std::vector<Part> parts;
   size_t total = 0;
-  for (const auto& [key, entry] : entries_) total += entry.weights->bytes() + entry.channels->bytes();
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, entry] : entries_) total += entry.weights->bytes() + entry.channels->bytes();
+    parts = parts_;
+  }
+  for (const Part& part : parts) total += part.bytes();
   return total;
+}
+
+void WeightCache::add_part(Part part) {
+  const std::lock_guard lock(mutex_);
+  parts_.push_back(std::move(part));
 }
 
 void set_storage_watcher(StorageWatcher new_watcher) { watcher.store(new_watcher); }

@@ -2,10 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include "kernels/weights.h"
 
@@ -58,6 +60,13 @@ class WeightCache {
   /// Bytes on the devices.
   size_t bytes();
 
+  /// Packed weights that are kept elsewhere (those of vk tensors), for clear() and bytes().
+  struct Part {
+    std::function<void()> clear;
+    std::function<size_t()> bytes;
+  };
+  void add_part(Part part);
+
  private:
   struct Hash {
     size_t operator()(const WeightKey& key) const { return std::hash<const void*>()(key.data); }
@@ -65,6 +74,7 @@ class WeightCache {
 
   std::mutex mutex_;
   std::unordered_map<WeightKey, CachedWeights, Hash> entries_;
+  std::vector<Part> parts_;
 };
 
 /// Called with a new owning AtenTensorHandle for each tensor that is cached. True if the callee will call

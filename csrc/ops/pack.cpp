@@ -2,6 +2,7 @@
 
 #include "kernels/pack_host_memory.h"
 #include "ops/checks.h"
+#include "ops/pack_checks.h"
 #include "vulkan/profiler.h"
 #include "vulkan/selection.h"
 
@@ -27,10 +28,9 @@ void profile_host(const char* op, const char* kernel, const kernels::Matrices& m
 
 Tensor pack(const Tensor& x, int64_t layout_id) {
   const kernels::Layout layout = check_layout("pack", layout_id);
+  check_on_cpu("pack", "x", x);
   const kernels::Matrices matrices = check_pack(x);
-  const auto sizes = x.sizes();
-  Tensor packed =
-      torch::stable::new_empty(x, packed_sizes({sizes.begin(), sizes.end()}, layout), ScalarType::Int);
+  Tensor packed = torch::stable::new_empty(x, packed_sizes(sizes_of(x), layout), ScalarType::Int);
   if (x.numel() == 0) return packed;
   const Tensor dense = made_contiguous(x);
   const auto* rows = static_cast<const int8_t*>(dense.const_data_ptr());
@@ -46,6 +46,7 @@ Tensor pack(const Tensor& x, int64_t layout_id) {
 
 Tensor unpack(const Tensor& packed, int64_t layout_id, const std::vector<int64_t>& sizes) {
   const kernels::Layout layout = check_layout("unpack", layout_id);
+  check_on_cpu("unpack", "packed", packed);
   const kernels::Matrices matrices = check_unpack(packed, layout, sizes);
   Tensor x = torch::stable::new_empty(packed, sizes, ScalarType::Char);
   if (matrices.bytes() == 0) return x;

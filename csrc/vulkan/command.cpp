@@ -16,28 +16,25 @@ void record_copy(const Device& device, VkCommandBuffer commands, const Command& 
   device.api().vkCmdCopyBuffer(commands, from.buffer, to.buffer, 1, &region);
 }
 
-void record_dispatch(Device& device, VkCommandBuffer commands, DescriptorPool& descriptors,
+void record_dispatch(Device& device, VkCommandBuffer commands, DescriptorPool& descriptors, BoundState& bound,
                      const Command& command) {
   const VolkDeviceTable& api = device.api();
   const Pipeline& pipeline = *command.pipeline;
-  const VkDescriptorSet set = descriptors.allocate(pipeline.set_layout());
-  std::array<VkDescriptorBufferInfo, Command::kMaxBindings> buffers;
-  std::transform(command.bindings.begin(), command.bindings.begin() + command.binding_count, buffers.begin(),
-                 [](const BufferRange& range) {
-                   return VkDescriptorBufferInfo{range.buffer, range.offset, range.size};
-                 });
-  VkWriteDescriptorSet write{VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET};
-  write.dstSet = set;
-  write.descriptorCount = command.binding_count;  // runs on over consecutive bindings
-  write.descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
-  write.pBufferInfo = buffers.data();
-  api.vkUpdateDescriptorSets(device.handle(), 1, &write, 0, nullptr);
-
-  api.vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle());
+  const VkDescriptorSet set =
+      descriptors.get(pipeline.set_layout(), {command.bindings.data(), command.binding_count});
+  const bool same_pipeline = bound.pipeline == &pipeline;
+  if (!same_pipeline) api.vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle());
   api.vkCmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.layout(), 0, 1, &set, 0,
                               nullptr);
-  api.vkCmdPushConstants(commands, pipeline.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
-                         command.push_constant_bytes, command.push_constants.data());
+  const auto constants_end = command.push_constants.begin() + command.push_constant_bytes;
+  if (!same_pipeline || bound.push_constant_bytes != command.push_constant_bytes ||
+      !std::equal(command.push_constants.begin(), constants_end, bound.push_constants.begin())) {
+    api.vkCmdPushConstants(commands, pipeline.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                           command.push_constant_bytes, command.push_constants.data());
+    std::copy(command.push_constants.begin(), constants_end, bound.push_constants.begin());
+    bound.push_constant_bytes = command.push_constant_bytes;
+  }
+  bound.pipeline = &pipeline;
 
   const uint32_t limit = device.info().limits.maxComputeWorkGroupCount[0];
   const uint32_t rows = (command.workgroups + limit - 1) / limit;
@@ -83,10 +80,10 @@ void record_barrier(const Device& device, VkCommandBuffer commands, const Scope&
                                     nullptr);
 }
 
-void record_command(Device& device, VkCommandBuffer commands, DescriptorPool& descriptors,
+void record_command(Device& device, VkCommandBuffer commands, DescriptorPool& descriptors, BoundState& bound,
                     const Command& command) {
   if (command.pipeline != nullptr) {
-    record_dispatch(device, commands, descriptors, command);
+    record_dispatch(device, commands, descriptors, bound, command);
   } else {
     record_copy(device, commands, command);
   }

@@ -21,7 +21,6 @@ struct Binding {
 /// One dispatch as it is recorded, or, without a pipeline, a copy from bindings[0] to bindings[1]. Plain
 /// values, so that two can be compared.
 struct Command {
-  static constexpr size_t kMaxBindings = 6;
   static constexpr size_t kMaxPushConstantBytes = 128;
 
   const Pipeline* pipeline = nullptr;
@@ -69,8 +68,22 @@ inline Scope scope_of(const Command& command) { return command.pipeline != nullp
 /// Makes what `earlier` wrote visible to `later`, and `later` wait for it.
 void record_barrier(const Device& device, VkCommandBuffer commands, const Scope& earlier, const Scope& later);
 
+/// What the commands of a command buffer so far have bound, so that it is not bound again.
+struct BoundState {
+  const Pipeline* pipeline = nullptr;
+  std::array<std::byte, Command::kMaxPushConstantBytes> push_constants;  // of that pipeline
+  uint32_t push_constant_bytes = 0;
+};
+
 /// Records the command without its barrier. Descriptor sets come from `descriptors`.
-void record_command(Device& device, VkCommandBuffer commands, DescriptorPool& descriptors,
+void record_command(Device& device, VkCommandBuffer commands, DescriptorPool& descriptors, BoundState& bound,
                     const Command& command);
+
+/// The same, whatever is bound.
+inline void record_command(Device& device, VkCommandBuffer commands, DescriptorPool& descriptors,
+                           const Command& command) {
+  BoundState nothing;
+  record_command(device, commands, descriptors, nothing, command);
+}
 
 }  // namespace q8ta::vulkan

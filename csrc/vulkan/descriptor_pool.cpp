@@ -1,6 +1,7 @@
 #include "vulkan/descriptor_pool.h"
 
-#include "vulkan/command.h"
+#include <algorithm>
+
 #include "vulkan/device.h"
 #include "vulkan/error.h"
 
@@ -11,28 +12,13 @@ DescriptorPool::~DescriptorPool() {
 }
 
 void DescriptorPool::reset(uint32_t sets) {
-  const VolkDeviceTable& api = device_.api();
-  while (pools_.size() > 1) {  // the last one is kept: it was needed
-    api.vkDestroyDescriptorPool(device_.handle(), pools_.front(), nullptr);
-    pools_.erase(pools_.begin());
-  }
-  allocated_ = 0;
-  if (sets <= capacity_) {
-    if (!pools_.empty()) {
-      check(api.vkResetDescriptorPool(device_.handle(), pools_.back(), 0), "vkResetDescriptorPool");
-    }
-    return;
-  }
-  if (!pools_.empty()) api.vkDestroyDescriptorPool(device_.handle(), pools_.back(), nullptr);
-  pools_.clear();
-  add_pool(sets);
+  for (SetsOfOneSize& each : sets_) each.used = 0;
+  wanted_ = sets;
 }
 
 void DescriptorPool::add_pool(uint32_t sets) {
-  capacity_ = 0;
-  allocated_ = 0;
   const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-                                  sets * static_cast<uint32_t>(Command::kMaxBindings)};
+                                  sets * static_cast<uint32_t>(kMaxBindings)};
   VkDescriptorPoolCreateInfo info{VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO};
   info.maxSets = sets;
   info.poolSizeCount = 1;
@@ -42,11 +28,11 @@ void DescriptorPool::add_pool(uint32_t sets) {
         "vkCreateDescriptorPool");
   pools_.push_back(pool);
   capacity_ = sets;
+  allocated_ = 0;
 }
 
 VkDescriptorSet DescriptorPool::allocate(VkDescriptorSetLayout layout) {
-  constexpr uint32_t kFirstSets = 16;
-  if (allocated_ == capacity_) add_pool(capacity_ == 0 ? kFirstSets : 2 * capacity_);
+  if (allocated_ == capacity_) add_pool(std::max({wanted_, 2 * capacity_, uint32_t{1}}));
   VkDescriptorSetAllocateInfo info{VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO};
   info.descriptorPool = pools_.back();
   info.descriptorSetCount = 1;
@@ -55,6 +41,26 @@ VkDescriptorSet DescriptorPool::allocate(VkDescriptorSetLayout layout) {
   check(device_.api().vkAllocateDescriptorSets(device_.handle(), &info, &set), "vkAllocateDescriptorSets");
   ++allocated_;
   return set;
+}
+
+VkDescriptorSet DescriptorPool::get(VkDescriptorSetLayout layout, std::span<const BufferRange> ranges) {
+  SetsOfOneSize& alike = sets_.at(ranges.size());
+  if (alike.used == alike.sets.size()) alike.sets.push_back({allocate(layout), {}});
+  Set& set = alike.sets[alike.used++];
+  if (std::equal(ranges.begin(), ranges.end(), set.ranges.begin())) return set.handle;
+
+  std::array<VkDescriptorBufferInfo, kMaxBindings> buffers;
+  std::transform(ranges.begin(), ranges.end(), buffers.begin(), [](const BufferRange& range) {
+    return VkDescriptorBufferInfo{range.buffer, range.offset, range.size};
+  });
+  VkWriteDescriptorSet write{VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET};
+  write.dstSet = set.handle;
+  write.descriptorCount = static_cast<uint32_t>(ranges.size());  // runs on over consecutive bindings
+  write.descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
+  write.pBufferInfo = buffers.data();
+  device_.api().vkUpdateDescriptorSets(device_.handle(), 1, &write, 0, nullptr);
+  std::copy(ranges.begin(), ranges.end(), set.ranges.begin());
+  return set.handle;
 }
 
 }  // namespace q8ta::vulkan

@@ -9,10 +9,32 @@
 namespace q8ta::vulkan {
 namespace {
 
+/// Whether the features are there that shaders with cooperative matrices of int8 need.
+bool supports_cooperative_matrix(VkPhysicalDevice device) {
+#ifdef VK_KHR_cooperative_matrix
+  if (!has_extension(device, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME)) return false;
+  VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
+  VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+  VkPhysicalDeviceVulkanMemoryModelFeatures memory_model{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES};
+  VkPhysicalDeviceShaderFloat16Int8Features int8{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES};
+  features.pNext = &matrix;
+  matrix.pNext = &memory_model;
+  memory_model.pNext = &int8;
+  vkGetPhysicalDeviceFeatures2(device, &features);
+  return matrix.cooperativeMatrix == VK_TRUE && memory_model.vulkanMemoryModel == VK_TRUE &&
+         int8.shaderInt8 == VK_TRUE;
+#else
+  (void)device;
+  return false;
+#endif
+}
+
 std::vector<CooperativeMatrixShape> query_cooperative_matrix_int8(VkPhysicalDevice device) {
   std::vector<CooperativeMatrixShape> shapes;
 #ifdef VK_KHR_cooperative_matrix
-  if (!has_extension(device, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME)) return shapes;
   if (vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR == nullptr) return shapes;
   uint32_t count = 0;
   vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(device, &count, nullptr);
@@ -145,7 +167,9 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
   info.host_import_alignment = host_memory.minImportedHostPointerAlignment;
   info.unified_memory =
       info.type == VK_PHYSICAL_DEVICE_TYPE_CPU || info.type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
-  info.cooperative_matrix_int8 = query_cooperative_matrix_int8(physical_device);
+  if (supports_cooperative_matrix(physical_device)) {
+    info.cooperative_matrix_int8 = query_cooperative_matrix_int8(physical_device);
+  }
   query_queue_family(info);
   return info;
 }

@@ -31,7 +31,8 @@ struct DeviceInfo {
   bool host_import = false;              ///< VK_EXT_external_memory_host
   VkDeviceSize host_import_alignment = 0;
   bool unified_memory = false;  ///< integrated or software: host and device share the memory
-  std::vector<CooperativeMatrixShape> cooperative_matrix_int8;
+  std::vector<CooperativeMatrixShape>
+      cooperative_matrix_int8;  ///< empty: no cooperative matrices that we can use
 
   uint32_t queue_family = 0;     ///< the family that compute work is submitted to
   uint32_t timestamp_bits = 0;   ///< valid bits of that family's timestamps; 0: none

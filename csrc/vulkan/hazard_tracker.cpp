@@ -5,27 +5,33 @@
 namespace q8ta::vulkan {
 namespace {
 
-bool overlap(const BufferRange& a, const BufferRange& b) {
-  return a.buffer == b.buffer && a.offset < b.offset + b.size && b.offset < a.offset + a.size;
+bool overlaps_any(const std::vector<BufferRange>& ranges, const BufferRange& range) {
+  return std::any_of(ranges.begin(), ranges.end(), [&range](const BufferRange& other) {
+    return range.buffer == other.buffer && range.offset < other.offset + other.size &&
+           other.offset < range.offset + range.size;
+  });
 }
 
 }  // namespace
 
-bool HazardTracker::needs_barrier(std::span<const Binding> bindings) {
-  constexpr size_t kMost = 128;  // looking through more would cost more than a barrier
-  const bool full = since_barrier_.size() >= kMost;
-  const bool conflict = std::any_of(bindings.begin(), bindings.end(), [this](const Binding& binding) {
-    return std::any_of(since_barrier_.begin(), since_barrier_.end(), [&binding](const Access& earlier) {
-      return (binding.written || earlier.written) && overlap(binding.range, earlier.range);
-    });
-  });
-  if (conflict || full) since_barrier_.clear();
-  for (const Binding& binding : bindings) {
-    since_barrier_.push_back({binding.range, binding.written});
-  }
-  return conflict || full;
+bool HazardTracker::conflicts(const Binding& binding) const {
+  return overlaps_any(written_, binding.range) || (binding.written && overlaps_any(read_, binding.range));
 }
 
-void HazardTracker::reset() { since_barrier_.clear(); }
+bool HazardTracker::needs_barrier(std::span<const Binding> bindings) {
+  constexpr size_t kMost = 128;  // looking through more would cost more than a barrier
+  const bool needed = everything_ || read_.size() + written_.size() >= kMost ||
+                      std::any_of(bindings.begin(), bindings.end(),
+                                  [this](const Binding& binding) { return conflicts(binding); });
+  if (needed) reset();
+  for (const Binding& binding : bindings) (binding.written ? written_ : read_).push_back(binding.range);
+  return needed;
+}
+
+void HazardTracker::reset() {
+  read_.clear();
+  written_.clear();
+  everything_ = false;
+}
 
 }  // namespace q8ta::vulkan

@@ -14,14 +14,17 @@ class HazardTracker {
   /// over all of the batch so far. The bindings count as touched from now on.
   bool needs_barrier(std::span<const Binding> bindings);
 
+  /// The next dispatch must wait, whatever it touches.
+  void touch_everything() { everything_ = true; }
+
   void reset();
 
  private:
-  struct Access {
-    BufferRange range;
-    bool written;
-  };
-  std::vector<Access> since_barrier_;
+  bool conflicts(const Binding& binding) const;
+
+  std::vector<BufferRange> read_;
+  std::vector<BufferRange> written_;
+  bool everything_ = false;
 };
 
 }  // namespace q8ta::vulkan

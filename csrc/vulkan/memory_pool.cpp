@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 
+#include "vulkan/capture.h"
 #include "vulkan/device.h"
 #include "vulkan/device_stream.h"
 #include "vulkan/error.h"
@@ -35,33 +37,46 @@ VkDeviceSize MemoryPool::rounded(VkDeviceSize bytes) const {
   return round_up(bytes, std::max<VkDeviceSize>(std::bit_floor(bytes) / 8, kSmallest / 8));
 }
 
-DeviceBlock* MemoryPool::allocate(VkDeviceSize bytes) {
-  const VkDeviceSize size = rounded(bytes);
-  std::unique_ptr<DeviceBlock> block;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = cached_.find(size);
-    if (found != cached_.end() && !found->second.empty()) {
-      block = std::move(found->second.back());
-      found->second.pop_back();
-      ++statistics_.cache_hits;
-    }
-  }
-  const bool is_new = block == nullptr;
-  if (is_new) block = make_block(size);
-
-  const std::lock_guard lock(mutex_);
-  DeviceBlock* handed_out = block.get();
-  in_use_.emplace(handed_out, std::move(block));
-  if (is_new) statistics_.reserved_bytes += size;
-  statistics_.allocated_bytes += size;
-  ++statistics_.allocations;
-  statistics_.peak_reserved_bytes = std::max(statistics_.peak_reserved_bytes, statistics_.reserved_bytes);
-  statistics_.peak_allocated_bytes = std::max(statistics_.peak_allocated_bytes, statistics_.allocated_bytes);
-  return handed_out;
+DeviceBlock* MemoryPool::take_free(FreeBlocks& free, VkDeviceSize size) {
+  const auto found = free.find(size);
+  if (found == free.end() || found->second.empty()) return nullptr;
+  DeviceBlock* block = found->second.back();
+  found->second.pop_back();
+  return block;
 }
 
-std::unique_ptr<DeviceBlock> MemoryPool::make_block(VkDeviceSize size) {
+DeviceBlock* MemoryPool::allocate(VkDeviceSize bytes) {
+  const VkDeviceSize size = rounded(bytes);
+  Capture* capture = Capture::of_this_thread(device_);
+  std::unique_lock lock(mutex_);
+  DeviceBlock* block = capture == nullptr ? nullptr : take_free(capture->memory().free, size);
+  if (block == nullptr) block = take_free(cached_, size);
+  if (block != nullptr) {
+    ++statistics_.cache_hits;
+  } else {
+    lock.unlock();
+    std::unique_ptr<DeviceBlock> made = allocate_block(size);
+    lock.lock();
+    block = made.get();
+    by_buffer_.emplace(block->buffer().range().buffer_id, block);
+    blocks_.emplace(block->address(), std::move(made));
+    block->free_blocks_ = &cached_[size];
+    statistics_.reserved_bytes += size;
+    statistics_.peak_reserved_bytes = std::max(statistics_.peak_reserved_bytes, statistics_.reserved_bytes);
+  }
+  if (capture != nullptr && !block->in_capture_) {
+    block->in_capture_ = true;
+    block->free_blocks_ = &capture->memory().free[size];
+    capture->memory().blocks.push_back(block);
+  }
+  block->in_use_ = true;
+  statistics_.allocated_bytes += size;
+  ++statistics_.allocations;
+  statistics_.peak_allocated_bytes = std::max(statistics_.peak_allocated_bytes, statistics_.allocated_bytes);
+  return block;
+}
+
+std::unique_ptr<DeviceBlock> MemoryPool::allocate_block(VkDeviceSize size) {
   try {
     return std::make_unique<DeviceBlock>(device_, *this, size);
   } catch (const OutOfMemory&) {
@@ -79,22 +94,32 @@ std::unique_ptr<DeviceBlock> MemoryPool::make_block(VkDeviceSize size) {
 void MemoryPool::free(DeviceBlock* block) {
   if (inherited_by_fork()) return;  // a thread that is not here may have held the mutex
   const std::lock_guard lock(mutex_);
-  const auto found = in_use_.find(block);
-  const VkDeviceSize size = block->buffer().size();
-  cached_[size].push_back(std::move(found->second));
-  in_use_.erase(found);
-  statistics_.allocated_bytes -= size;
+  block->in_use_ = false;
+  if (block->in_capture_ || block->graphs_ == 0) block->free_blocks_->push_back(block);
+  statistics_.allocated_bytes -= block->buffer().size();
   ++statistics_.frees;
 }
 
+DeviceBlock* MemoryPool::find(const void* address) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = blocks_.find(address);
+  return found == blocks_.end() || !found->second->in_use_ ? nullptr : found->second.get();
+}
+
 void MemoryPool::empty_cache() {
-  std::map<VkDeviceSize, std::vector<std::unique_ptr<DeviceBlock>>> taken;
+  std::vector<std::unique_ptr<DeviceBlock>> taken;
   {
     const std::lock_guard lock(mutex_);
-    std::swap(taken, cached_);
-    for (const auto& [size, blocks] : taken) statistics_.reserved_bytes -= size * blocks.size();
+    for (auto& [size, blocks] : cached_) {
+      for (DeviceBlock* block : blocks) {
+        by_buffer_.erase(block->buffer().range().buffer_id);
+        taken.push_back(std::move(blocks_.extract(block->address()).mapped()));
+      }
+      statistics_.reserved_bytes -= size * blocks.size();
+      blocks.clear();
+    }
   }
-  if (!taken.empty()) device_.stream().synchronize();  // nothing can be recorded on them any more
+  if (!taken.empty()) device_.stream().finish();  // nothing can be recorded on them any more
 }
 
 MemoryPool::Statistics MemoryPool::statistics() const {
@@ -106,6 +131,39 @@ void MemoryPool::reset_peaks() {
   const std::lock_guard lock(mutex_);
   statistics_.peak_reserved_bytes = statistics_.reserved_bytes;
   statistics_.peak_allocated_bytes = statistics_.allocated_bytes;
+}
+
+void MemoryPool::use(GraphMemory& memory, uint64_t buffer_id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_buffer_.find(buffer_id);
+  if (found == by_buffer_.end() || !memory.used.emplace(buffer_id, found->second).second) return;
+  ++found->second->graphs_;
+}
+
+void MemoryPool::end_capture(GraphMemory& memory) {
+  const std::lock_guard lock(mutex_);
+  for (DeviceBlock* block : memory.blocks) {
+    block->in_capture_ = false;
+    block->free_blocks_ = &cached_[block->buffer().size()];
+    if (!block->in_use_ && block->graphs_ == 0) block->free_blocks_->push_back(block);
+  }
+  memory.blocks.clear();
+  memory.free.clear();
+}
+
+void MemoryPool::release(GraphMemory& memory) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [buffer_id, block] : memory.used) {
+    if (--block->graphs_ == 0 && !block->in_use_ && !block->in_capture_)
+      block->free_blocks_->push_back(block);
+  }
+  memory.used.clear();
+}
+
+bool MemoryPool::in_capture(uint64_t buffer_id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_buffer_.find(buffer_id);
+  return found != by_buffer_.end() && found->second->in_capture_;
 }
 
 }  // namespace q8ta::vulkan

@@ -2,9 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -12,7 +12,11 @@
 
 namespace q8ta::vulkan {
 
+class DeviceBlock;
 class MemoryPool;
+
+/// Blocks that nobody uses, by their size.
+using FreeBlocks = std::unordered_map<VkDeviceSize, std::vector<DeviceBlock*>>;
 
 /// Device memory of one tensor storage. Move-less: what refers to it keeps its address.
 class DeviceBlock {
@@ -29,9 +33,16 @@ class DeviceBlock {
   void* address() const { return address_; }
 
  private:
+  friend class MemoryPool;
+
   MemoryPool& pool_;
   Buffer buffer_;
   void* address_ = nullptr;
+  // The pool's, under its mutex.
+  std::vector<DeviceBlock*>* free_blocks_ = nullptr;  // where the block goes when it is freed
+  bool in_use_ = false;
+  uint32_t graphs_ = 0;      // that work on it: nobody else gets it
+  bool in_capture_ = false;  // allocated while a graph is captured that has not ended yet
 };
 
 /// Hands out blocks of device memory and keeps freed ones for the next request of their size. A freed block
@@ -41,29 +52,54 @@ class MemoryPool {
  public:
   explicit MemoryPool(Device& device) : device_(device) {}
 
-  /// `bytes` > 0. Throws OutOfMemory with the sizes.
+  /// `bytes` > 0. Throws OutOfMemory with the sizes. While the calling thread captures a graph, the memory is
+  /// the graph's: what is freed meanwhile goes to the same capture only.
   DeviceBlock* allocate(VkDeviceSize bytes);
   void free(DeviceBlock* block);
+
+  /// The block in use that begins at an address; null if there is none.
+  DeviceBlock* find(const void* address) const;
 
   /// Gives cached blocks back to the driver. Waits for the GPU first.
   void empty_cache();
 
   struct Statistics {
     uint64_t allocated_bytes = 0, peak_allocated_bytes = 0;  ///< of blocks that are handed out
-    uint64_t reserved_bytes = 0, peak_reserved_bytes = 0;    ///< those and the cached ones
+    uint64_t reserved_bytes = 0, peak_reserved_bytes = 0;    ///< those, the cached ones and those of graphs
     uint64_t allocations = 0, frees = 0, cache_hits = 0;
   };
   Statistics statistics() const;
   void reset_peaks();
 
+  /// Memory of a graph, from the beginning of its capture to the graph's end.
+  struct GraphMemory {
+    FreeBlocks free;                                  ///< for the rest of the capture
+    std::vector<DeviceBlock*> blocks;                 ///< allocated by the capture
+    std::unordered_map<uint64_t, DeviceBlock*> used;  ///< by the graph's commands, by Buffer's id
+  };
+
+  /// The graph works on the buffer: from now on its memory goes to nobody else, even if it is freed.
+  void use(GraphMemory& memory, uint64_t buffer_id);
+
+  /// The capture is over: what it allocated and the graph does not use is free for everybody.
+  void end_capture(GraphMemory& memory);
+
+  /// The graph is no more.
+  void release(GraphMemory& memory);
+
+  /// Whether a capture that has not ended has allocated the buffer's memory.
+  bool in_capture(uint64_t buffer_id) const;
+
  private:
-  std::unique_ptr<DeviceBlock> make_block(VkDeviceSize size);
+  std::unique_ptr<DeviceBlock> allocate_block(VkDeviceSize size);
   VkDeviceSize rounded(VkDeviceSize bytes) const;
+  DeviceBlock* take_free(FreeBlocks& free, VkDeviceSize size);
 
   Device& device_;
   mutable std::mutex mutex_;
-  std::unordered_map<DeviceBlock*, std::unique_ptr<DeviceBlock>> in_use_;
-  std::map<VkDeviceSize, std::vector<std::unique_ptr<DeviceBlock>>> cached_;
+  std::unordered_map<const void*, std::unique_ptr<DeviceBlock>> blocks_;  // all of them, by address
+  std::unordered_map<uint64_t, DeviceBlock*> by_buffer_;                  // the same, by Buffer's id
+  FreeBlocks cached_;
   Statistics statistics_;
 };
 

@@ -13,6 +13,14 @@ std::vector<DispatchRecord> records;
 
 }  // namespace
 
+std::string names_once(const std::vector<const char*>& names) {
+  std::string text;
+  for (const char* name : names) {
+    if (text.find(name) == std::string::npos) text += (text.empty() ? "" : ", ") + std::string(name);
+  }
+  return text;
+}
+
 Profiler& Profiler::instance() {
   static Profiler profiler;
   return profiler;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "vulkan/device.h"
 #include "vulkan/error.h"
@@ -34,7 +35,7 @@ uint64_t hash_of(const std::vector<Command>& commands) {
 }
 
 /// What these commands do: a barrier waits for nothing else.
-Scope scope_of_all(const std::vector<Command>& commands) {
+Scope scope_of_all(std::span<const Command> commands) {
   Scope scope;
   for (const Command& command : commands) scope |= scope_of(command);
   return scope;
@@ -56,6 +57,17 @@ RecordedBatch::~RecordedBatch() {
   device_.api().vkFreeCommandBuffers(device_.handle(), pool_, 1, &commands_buffer_);
 }
 
+void RecordedBatch::record_all(std::span<const Command> commands, const Scope& scope,
+                               Timestamps* timestamps) {
+  BoundState bound;
+  for (uint32_t i = 0; i < commands.size(); ++i) {
+    if (commands[i].barrier_before) record_barrier(device_, commands_buffer_, scope, scope);
+    if (timestamps != nullptr) timestamps->record_begin(commands_buffer_, i);
+    record_command(device_, commands_buffer_, descriptors_, bound, commands[i]);
+    if (timestamps != nullptr) timestamps->record_end(commands_buffer_, i);
+  }
+}
+
 void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads, Timestamps* timestamps) {
   const VolkDeviceTable& api = device_.api();
   descriptors_.reset(static_cast<uint32_t>(commands.size()));
@@ -63,15 +75,23 @@ void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads
   check(api.vkBeginCommandBuffer(commands_buffer_, &info), "vkBeginCommandBuffer");
   if (timestamps != nullptr) timestamps->record_reset(commands_buffer_);
   const Scope scope = scope_of_all(commands);
-  for (uint32_t i = 0; i < commands.size(); ++i) {
-    if (commands[i].barrier_before) record_barrier(device_, commands_buffer_, scope, scope);
-    if (timestamps != nullptr) timestamps->record_begin(commands_buffer_, i);
-    record_command(device_, commands_buffer_, descriptors_, commands[i]);
-    if (timestamps != nullptr) timestamps->record_end(commands_buffer_, i);
-  }
+  record_all(commands, scope, timestamps);
   // Later submissions of this stream reuse its memory by shaders and copies alike.
   if (!commands.empty())
     record_barrier(device_, commands_buffer_, scope, host_reads ? kHostReads : kDeviceWork);
+  check(api.vkEndCommandBuffer(commands_buffer_), "vkEndCommandBuffer");
+}
+
+void RecordedBatch::record_repeatable(std::span<const Command> commands, Timestamps* timestamps) {
+  const VolkDeviceTable& api = device_.api();
+  descriptors_.reset(static_cast<uint32_t>(commands.size()));
+  VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+  info.flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT;
+  check(api.vkBeginCommandBuffer(commands_buffer_, &info), "vkBeginCommandBuffer");
+  if (timestamps != nullptr) timestamps->record_reset(commands_buffer_);
+  const Scope scope = scope_of_all(commands);
+  record_barrier(device_, commands_buffer_, kDeviceWork, scope);
+  record_all(commands, scope, timestamps);
   check(api.vkEndCommandBuffer(commands_buffer_), "vkEndCommandBuffer");
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "vulkan/command.h"
@@ -22,9 +23,15 @@ class RecordedBatch {
   /// submissions. `timestamps`, if any, measure every command.
   void record(const std::vector<Command>& commands, bool host_reads, Timestamps* timestamps = nullptr);
 
+  /// For submissions that may overlap, in the order of the queue: waits for all work before it, and whoever
+  /// comes after it has to wait for it.
+  void record_repeatable(std::span<const Command> commands, Timestamps* timestamps);
+
   VkCommandBuffer handle() const { return commands_buffer_; }
 
  private:
+  void record_all(std::span<const Command> commands, const Scope& scope, Timestamps* timestamps);
+
   Device& device_;
   VkCommandPool pool_;
   VkCommandBuffer commands_buffer_ = VK_NULL_HANDLE;

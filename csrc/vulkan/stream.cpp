@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstring>
 #include <string>
 
 #include "vulkan/device.h"
+#include "vulkan/dispatch_record.h"
 #include "vulkan/error.h"
+#include "vulkan/fence.h"
 #include "vulkan/validation.h"
 
 namespace q8ta::vulkan {
@@ -15,9 +16,6 @@ namespace {
 
 // Below this a copy into staging memory is cheaper than importing and releasing the pages (8 us on lavapipe).
 constexpr size_t kImportBytes = size_t{256} << 10;
-
-// A short call is over before a thread that sleeps in vkWaitForFences would be awake again.
-constexpr auto kSpin = std::chrono::microseconds(200);
 
 }  // namespace
 
@@ -49,7 +47,7 @@ void Stream::create() {
 
 void Stream::destroy() {
   const VolkDeviceTable& api = device_.api();
-  if (in_flight_) wait_for_fence();
+  if (in_flight_) wait_for_fence(device_, fence_);
   single_batch_.reset();
   repeated_batches_.reset();
   timestamps_.reset();
@@ -138,7 +136,7 @@ void Stream::copy(const BufferRange& from, const BufferRange& to, const Dispatch
 void Stream::append(Command command, std::span<const Binding> bindings, const DispatchLabel& label) {
   command.barrier_before = hazards_.needs_barrier(bindings);
   commands_.push_back(command);
-  if (profiling_) profiled_.push_back({label, command.workgroups, std::nullopt});
+  if (profiling_) profiled_.push_back(describe(device_, command, label));
 }
 
 VkCommandBuffer Stream::recorded() {
@@ -154,25 +152,8 @@ void Stream::submit() {
   in_flight_ = true;
 }
 
-VkResult Stream::wait_for_fence() {
-  const VolkDeviceTable& api = device_.api();
-  VkResult result = VK_NOT_READY;
-  if (!device_.info().software()) {  // a software driver needs the core that would spin
-    const auto deadline = std::chrono::steady_clock::now() + kSpin;
-    do {
-      result = api.vkGetFenceStatus(device_.handle(), fence_);
-    } while (result == VK_NOT_READY && std::chrono::steady_clock::now() < deadline);
-  }
-  if (result == VK_NOT_READY) {
-    do {
-      result = api.vkWaitForFences(device_.handle(), 1, &fence_, VK_TRUE, 1'000'000'000);
-    } while (result == VK_TIMEOUT);
-  }
-  return result;
-}
-
 void Stream::wait() {
-  check(wait_for_fence(), "waiting for the GPU");
+  check(wait_for_fence(device_, fence_), "waiting for the GPU");
   check(device_.api().vkResetFences(device_.handle(), 1, &fence_), "vkResetFences");
   in_flight_ = false;
   for (const PendingDownload& download : pending_downloads_) {
@@ -196,8 +177,8 @@ void Stream::wait() {
 void Stream::collect_timestamps() {
   if (!profiling_) return;
   for (uint32_t i = 0; i < profiled_.size(); ++i) {
-    if (timestamps_->measured(i)) profiled_[i].gpu_us = timestamps_->elapsed_us(i);
-    Profiler::instance().add(std::move(profiled_[i]));
+    set_times(profiled_[i], *timestamps_, i);
+    Profiler::instance().add(profiled_[i]);
   }
   profiled_.clear();
 }
@@ -205,7 +186,7 @@ void Stream::collect_timestamps() {
 bool Stream::recover() noexcept {
   const VolkDeviceTable& api = device_.api();
   if (in_flight_) {
-    if (wait_for_fence() != VK_SUCCESS) return false;
+    if (wait_for_fence(device_, fence_) != VK_SUCCESS) return false;
     if (api.vkResetFences(device_.handle(), 1, &fence_) != VK_SUCCESS) return false;
     in_flight_ = false;
   }

@@ -74,7 +74,6 @@ class Stream final : public Recorder {
   BufferRange stage(const void* data, size_t bytes, size_t readable_bytes);
   VkCommandBuffer recorded();
   void collect_timestamps();
-  VkResult wait_for_fence();
 
   Device& device_;
   VkCommandPool command_pool_ = VK_NULL_HANDLE;

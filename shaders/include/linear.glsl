@@ -4,7 +4,7 @@
 layout(push_constant) uniform Arguments {
   uint M;
   uint N;
-  uint K_blocks;  // along K: 16-byte chunks (GEMV) or 4-byte words (GEMM)
+  uint K_blocks;  // chunks of 16 bytes in a row of x or of the weights
   float input_scale;
   int input_zero_point;
   float inverse_output_scale;
@@ -20,15 +20,39 @@ layout(set = 0, binding = 2) readonly buffer WeightSums { int weight_sums[]; };
 layout(set = 0, binding = 3) readonly buffer WeightScales { float weight_scales[]; };
 layout(set = 0, binding = 4) readonly buffer Bias { float bias[]; };
 
-// y = float(acc - input_zero_point * weight_sum) * (input_scale * weight_scale) + bias, relu
-// `precise` keeps every step a rounding of its own: a fused multiply-add would differ from the reference.
-float dequantize(int accumulator, uint n) {
-  int adjusted = accumulator - input_zero_point * weight_sums[n];
-  precise float multiplier = input_scale * weight_scales[n];
-  precise float y = float(adjusted) * multiplier;
-  if ((flags & FLAG_BIAS) != 0u) y = y + bias[n];
-  return (flags & FLAG_RELU) != 0u ? max(y, 0.0) : y;
+// The parameters of four adjacent channels, read ahead of the sums that they meet.
+struct Channels {
+  ivec4 offsets;
+  vec4 multipliers;
+  vec4 biases;
+};
+
+Channels read_channels(uint n) {
+  Channels channels;
+  [[unroll]] for (uint i = 0; i < 4; ++i) {
+    uint channel = min(n + i, N - 1);
+    channels.offsets[i] = input_zero_point * weight_sums[channel];
+    channels.multipliers[i] = input_scale * weight_scales[channel];
+    channels.biases[i] = (flags & FLAG_BIAS) != 0u ? bias[channel] : 0.0;
+  }
+  return channels;
 }
 
-// q = clamp(roundEven(y / output_scale) + output_zero_point, -128, 127)
-int quantize(float y) { return quantize_value(y, inverse_output_scale, output_zero_point, -128.0, 127.0); }
+// y = float(acc - input_zero_point * weight_sum) * (input_scale * weight_scale) + bias, relu
+// `precise` keeps every step a rounding of its own: a fused multiply-add would differ from the reference.
+vec4 dequantize4(ivec4 accumulators, Channels channels) {
+  precise vec4 y = vec4(accumulators - channels.offsets) * channels.multipliers;
+  if ((flags & FLAG_BIAS) != 0u) y = y + channels.biases;
+  return (flags & FLAG_RELU) != 0u ? max(y, vec4(0.0)) : y;
+}
+
+// q = clamp(roundEven(y / output_scale) + output_zero_point, -128, 127), as the bytes of a word. Bytes behind
+// N are zero. Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits: two
+// conversions less. Clamping to integers first is the same as afterwards.
+int quantize4(vec4 y, uint n) {
+  float low = float(-128 - output_zero_point), high = float(127 - output_zero_point);
+  precise vec4 scaled = y * inverse_output_scale;
+  precise vec4 rounded = clamp(scaled, vec4(low), vec4(high)) + 12582912.0;
+  int word = pack4(floatBitsToInt(rounded) + output_zero_point);
+  return n + 4 <= N ? word : word & int((1u << 8 * (N - n)) - 1u);
+}

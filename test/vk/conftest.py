@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from forced_paths import DISABLED, ForcedPath, forced_path
+from same import to_vk
 
 import q8ta_ops
 
@@ -40,3 +42,22 @@ def one_test_at_a_time(vk_device: None) -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*has no kernel on the device.*")
         yield
     torch.vk.synchronize()
+
+
+@pytest.fixture
+def place() -> Callable[[torch.Tensor], torch.Tensor]:
+    """Tests of the CPU tensors that are collected here, too, compute on vk."""
+    return to_vk
+
+
+@pytest.fixture
+def target() -> str:
+    """Those tests go from device to device with `target`; here that is where the tensors are."""
+    return "vk"
+
+
+@pytest.fixture(params=[path_id for path_id in DISABLED if path_id != "host"])
+def path(request: pytest.FixtureRequest) -> Iterator[ForcedPath]:
+    """Each forced path of the device in turn."""
+    with forced_path(request.param, to_vk) as active:
+        yield active

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from fork_server import ForkServer
 from same import check, sample
 
 import q8ta_ops
@@ -13,7 +14,8 @@ import q8ta_ops
 ATTRIBUTES = (
     "is_available device_count current_device set_device synchronize memory_allocated max_memory_allocated "
     "memory_reserved max_memory_reserved memory_stats reset_peak_memory_stats empty_cache get_device_name "
-    "get_device_properties device fallbacks reset_fallbacks"
+    "get_device_properties device fallbacks reset_fallbacks Event Graph graph make_graphed_callables "
+    "is_current_stream_capturing profile"
 ).split()
 
 
@@ -26,6 +28,29 @@ def test_enabling_again_does_nothing():
     before = torch.vk
     q8ta_ops.enable_vk_device()
     assert torch.vk is before and torch.ones(2, device="vk").sum().item() == 2
+
+
+def test_a_device_that_could_not_be_opened_can_be_enabled_later():
+    """The library is loaded by then, and its kernels have the place: not the next call's error."""
+    server = ForkServer()
+    done = server.run(
+        "import torch, q8ta_ops, q8ta_ops.device\n"
+        "device = q8ta_ops.default_device()\n"
+        "q8ta_ops.device.default_device = lambda: device\n"
+        "with q8ta_ops.use_device('host'):\n"
+        "    for attempt in range(2):\n"
+        "        try:\n"
+        "            q8ta_ops.enable_vk_device()\n"
+        "        except RuntimeError as error:\n"
+        "            print(error)\n"
+        "q8ta_ops.enable_vk_device()\n"
+        "print(torch.ones(3, device='vk').sum().item())\n"
+    )
+    server.close()
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and len(lines) == 3, done.stdout + done.stderr
+    assert lines[0] == lines[1] and "there is no Vulkan device for the vk device" in lines[0]
+    assert lines[2] == "3.0"
 
 
 def test_devices():

@@ -83,6 +83,20 @@ def test_freed_memory_is_used_again():
     assert after["reserved_bytes"] == before["reserved_bytes"]
 
 
+def test_an_address_stands_for_a_tensor_only_while_it_lives():
+    """torch's pickling makes tensors from addresses alone."""
+    x = torch.arange(10, device="vk")
+    storage = x.untyped_storage()
+    again = torch._C._construct_storage_from_data_pointer(x.data_ptr(), x.device, storage.nbytes())
+    assert torch.equal(torch.empty(0, dtype=x.dtype, device="vk").set_(again).cpu(), torch.arange(10))
+    address, size = x.data_ptr(), storage.nbytes()
+    del x, storage, again
+    gc.collect()
+    dead = torch._C._construct_storage_from_data_pointer(address, torch.device("vk", 0), size)
+    with pytest.raises(RuntimeError, match="not a vk tensor's"):
+        torch.empty(0, dtype=torch.int64, device="vk").set_(dead).cpu()
+
+
 def test_empty_cache_gives_back_what_is_free():
     kept = torch.full((MIB,), 7, dtype=torch.uint8, device="vk")
     freed = torch.empty(2 * MIB, dtype=torch.uint8, device="vk")
@@ -177,6 +191,38 @@ def test_no_growth_over_many_ops():
     after = torch.vk.memory_stats()
     assert after["allocated_bytes"] == before["allocated_bytes"]
     assert after["reserved_bytes"] == before["reserved_bytes"]
+    assert after["peak_reserved_bytes"] == before["peak_reserved_bytes"]
+    assert resident_kib() - resident < 4 * KIB, "the process has grown by 4 MiB"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_no_growth_over_many_replays_and_events():
+    linear = make_sample((8,), 64, 48)
+    arguments = [a.to("vk") if isinstance(a, torch.Tensor) else a for a in linear.arguments("linear")]
+
+    def one_round() -> None:
+        graph = torch.vk.Graph()
+        with torch.vk.graph(graph):
+            y = torch.ops.q8ta.linear(*arguments)
+        begin, end = (torch.vk.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(20):
+            graph.replay()
+        end.record()
+        end.synchronize()
+        assert torch.equal(y.cpu(), linear.expected("linear"))
+
+    for _ in range(20):
+        one_round()
+    gc.collect()
+    torch.vk.synchronize()
+    before, resident = torch.vk.memory_stats(), resident_kib()
+    for _ in range(60):
+        one_round()
+    gc.collect()
+    torch.vk.synchronize()
+    after = torch.vk.memory_stats()
+    assert after["allocated_bytes"] == before["allocated_bytes"]
     assert after["peak_reserved_bytes"] == before["peak_reserved_bytes"]
     assert resident_kib() - resident < 4 * KIB, "the process has grown by 4 MiB"
 

@@ -8,43 +8,25 @@ import pytest
 import torch
 from same import sample, to_vk
 from samples import make_sample
-from test_torch_integration import Chain, batch, needs_inductor, opcheck, quantized_batch
+from test_torch_integration import (  # noqa: F401  the tests are collected here, on vk
+    Chain,
+    batch,
+    needs_inductor,
+    quantized_batch,
+    test_compile_gemv_and_pack,
+    test_defaults_and_keywords,
+    test_export_of_a_single_row,
+    test_opcheck_linear_ops,
+    test_opcheck_pack_and_unpack,
+    test_opcheck_padded_vectors,
+    test_opcheck_strided_inputs,
+)
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export.passes import move_to_device_pass
-
-LEADING = [(1,), (4,), (), (2, 3), (3, 1), (0,)]
 
 
 def on_vk(arguments: tuple) -> tuple:
     return tuple(to_vk(a) if isinstance(a, torch.Tensor) else a for a in arguments)
-
-
-@pytest.mark.parametrize("leading", LEADING, ids=str)
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
-def test_opcheck(leading, bias):
-    linear = make_sample(leading, 21, 13, seed=1, bias=bias, activation="relu" if bias else "none")
-    for op in linear.ops():
-        opcheck(op, on_vk(linear.arguments(op)))
-
-
-def test_opcheck_strided():
-    linear = make_sample((5,), 16, 16, seed=2)
-    strided = linear.replaced(x=linear.x.t().contiguous().t()).with_weights(linear.weights.t())
-    opcheck("linear", on_vk(strided.arguments("linear")))
-
-
-@pytest.mark.parametrize("leading", LEADING, ids=str)
-def test_fake_tensors_have_the_real_results_properties(leading):
-    linear = make_sample(leading, 12, 6, seed=3)
-    for op in linear.ops():
-        arguments = on_vk(linear.arguments(op))
-        with FakeTensorMode() as mode:
-            fake = getattr(torch.ops.q8ta, op)(
-                *(mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments)
-            )
-        real = getattr(torch.ops.q8ta, op)(*arguments)
-        assert (fake.shape, fake.dtype, fake.stride()) == (real.shape, real.dtype, real.stride())
-        assert fake.device == real.device == torch.device("vk:0")
 
 
 def test_fake_tensors_of_the_device():

@@ -1,28 +1,30 @@
 #!/usr/bin/env bash
-# Debian 12 only: puts the Vulkan headers, volk and VMA of Debian 13 under .deps/sysroot of the checkout.
+# Debian 12 only: puts the Vulkan headers, volk, VMA, glslang and spirv-val of Debian 13 under .deps/sysroot of the
+# checkout.
 #
-# Debian 12 has no VMA and Vulkan headers that are too old. Debian 13's packages of them hold headers that work on
-# Debian 12 as well. They are downloaded with a private apt configuration: the machine's own mirror, proxy and keys,
+# Debian 12 has no VMA, Vulkan headers that are too old, and a glslang that does not know cooperative matrices. Debian
+# 13's packages hold headers that work on Debian 12 as well, and programs that run there with their own C library. They are downloaded with a private apt configuration: the machine's own mirror, proxy and keys,
 # but another suite, and state and cache directories of its own. The system's apt sources and packages are not
 # touched, no root is needed, and apt checks the signatures as always.
 set -euo pipefail
 
 suite=trixie
 debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-packages=(libvulkan-dev libvulkan-volk-dev libvulkan-memory-allocator-dev)
+headers=(libvulkan-dev libvulkan-volk-dev libvulkan-memory-allocator-dev)
+programs=(glslang-tools spirv-tools libc6 libgcc-s1 libstdc++6)
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 deps=$root/.deps
 sysroot=$deps/sysroot
 
 # The sysroot is moved into place as the last step, so if it exists it is complete.
-if [[ -e $sysroot/usr/include/vk_mem_alloc.h ]]; then
-    echo "Vulkan headers, volk and VMA: already in $sysroot"
+if [[ -x $sysroot/usr/bin/spirv-val ]]; then
+    echo "Vulkan headers, volk, VMA, glslang and spirv-val: already in $sysroot"
     exit 0
 fi
 
 fail() {
-    echo "fetch_vulkan_headers.sh: $*" >&2
+    echo "fetch_from_debian13.sh: $*" >&2
     echo "Instead, you can unpack or install Vulkan headers (1.3.250 or newer), volk and VMA 3 anywhere and set" >&2
     echo "Q8TA_DEPS to the directory that holds their include/." >&2
     exit 1
@@ -87,19 +89,38 @@ repositories=$(
 download() {
     local uri dir=$work/apt
     while read -r uri; do
-        echo "Fetching ${packages[*]} of $suite from $uri"
+        echo "Fetching ${headers[*]} ${programs[*]} of $suite from $uri"
         rm -rf -- "$dir"
-        private_apt "$dir" "$uri" update && private_apt "$dir" "$uri" download "${packages[@]}" && return 0
+        private_apt "$dir" "$uri" update && private_apt "$dir" "$uri" download "${headers[@]}" "${programs[@]}" && return 0
     done <<<"$repositories"
     return 1
 }
 download || fail "none of the machine's apt repositories delivered the packages of $suite"
 
-for package in "${packages[@]}"; do
+for package in "${headers[@]}"; do
     dpkg -x "$work/apt/${package}"_*.deb "$work/sysroot"
 done
+for package in "${programs[@]}"; do
+    dpkg -x "$work/apt/${package}"_*.deb "$work/sysroot/debian13"
+done
+
+# The programs start through Debian 13's own dynamic loader, which finds its own C library.
+cd "$work/sysroot/debian13"
+loader=$(find usr -name 'ld-linux*.so.*' | head -n 1)
+libraries=$(dirname "$(find usr -name libc.so.6 | head -n 1)")
+mkdir -p ../usr/bin
+for program in glslang spirv-val; do
+    cat >"../usr/bin/$program" <<SCRIPT
+#!/bin/sh
+root=\$(dirname "\$(readlink -f "\$0")")/../../debian13
+exec "\$root/$loader" --library-path "\$root/$libraries" "\$root/usr/bin/$program" "\$@"
+SCRIPT
+    chmod +x "../usr/bin/$program"
+    "../usr/bin/$program" --version >/dev/null || fail "$program of $suite does not run here"
+done
+cd "$root"
 # Links to libraries of packages that are not here; nothing is linked against them (volk loads Vulkan at run time).
 find "$work/sysroot" -xtype l -delete
 rm -rf -- "$sysroot"
 mv -- "$work/sysroot" "$sysroot"
-echo "Vulkan headers, volk and VMA: unpacked into $sysroot"
+echo "Vulkan headers, volk, VMA, glslang and spirv-val: unpacked into $sysroot"

@@ -1,0 +1,17 @@
+# What only the benchmark runs: roofs, and the kernels of ExecuTorch's pull request. Included by Shaders.cmake.
+add_shader(benchmark.empty benchmark/empty.comp)
+add_shader(benchmark.memory benchmark/memory.comp)
+set(BENCHMARK_DOT_PRODUCTS plain)
+if(HAS_INT_DOT OR Q8TA_SPIRV_DIR)
+  list(APPEND BENCHMARK_DOT_PRODUCTS int_dot)
+endif()
+foreach(product IN LISTS BENCHMARK_DOT_PRODUCTS)
+  string(COMPARE EQUAL ${product} int_dot int_dot)
+  add_shader(benchmark.dot4.${product} benchmark/dot4.comp INT_DOT=${int_dot})
+  add_shader(benchmark.pull_request_gemv.${product} benchmark/pull_request_gemv.comp INT_DOT=${int_dot})
+  add_shader(benchmark.pull_request_gemm.${product} benchmark/pull_request_gemm.comp INT_DOT=${int_dot})
+endforeach()
+
+if(HAS_COOPERATIVE_MATRIX OR Q8TA_SPIRV_DIR)
+  add_shader(benchmark.cooperative_matrix benchmark/cooperative_matrix.comp)
+endif()

@@ -1,0 +1,149 @@
+#include "device/packed_weights.h"
+
+#include <ATen/ops/empty.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "device/tensor_memory.h"
+#include "kernels/weight_cache.h"
+#include "vulkan/device_stream.h"
+
+namespace q8ta::device {
+namespace {
+
+/// Whose weights and which part of them, and what was made. The address of the StorageImpl means this storage
+/// as long as the entry's weak pointer keeps it from being used again.
+struct Key {
+  const c10::StorageImpl* storage;
+  int64_t storage_offset, N, K, row_stride, column_stride;
+  kernels::PackOrder order;
+
+  auto operator<=>(const Key&) const = default;
+};
+
+struct Entry {
+  c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+  const void* data;  ///< a storage may get other memory
+  int64_t version;
+  at::Tensor packed;
+};
+
+/// Inference tensors count no edits: as on the CPU, the weight cache has to be cleared after one.
+int64_t version_of(const at::Tensor& weights) { return weights.is_inference() ? 0 : weights._version(); }
+
+class PackedWeights {
+ public:
+  static PackedWeights& instance() {
+    // Never destroyed: tensors on the device may not be freed when the process is exiting.
+    static PackedWeights& cache = *[] {
+      auto made = std::make_unique<PackedWeights>();
+      kernels::WeightCache::instance().add_part(
+          {[cache = made.get()] { cache->clear(); }, [cache = made.get()] { return cache->bytes(); }});
+      return made.release();
+    }();
+    return cache;
+  }
+
+  /// The copy, if it was made from this memory; and whether it still is what the weights are.
+  std::optional<std::pair<at::Tensor, bool>> find(const Key& key, const at::Tensor& weights) {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(key);
+    if (found == entries_.end() || found->second.data != weights.storage().data()) return std::nullopt;
+    return std::pair(found->second.packed, found->second.version == version_of(weights));
+  }
+
+  void store(const Key& key, Entry entry) {
+    drop_dead();
+    const std::lock_guard lock(mutex_);
+    const auto [place, is_new] = entries_.try_emplace(key, std::move(entry));
+    if (!is_new) std::swap(place->second, entry);
+  }
+
+  void drop_dead() {
+    std::vector<Entry> dead;  // destroyed without the lock: that may call into Python
+    const std::lock_guard lock(mutex_);
+    for (auto entry = entries_.begin(); entry != entries_.end();) {
+      if (entry->second.storage.expired()) {
+        dead.push_back(std::move(entry->second));
+        entry = entries_.erase(entry);
+      } else {
+        ++entry;
+      }
+    }
+  }
+
+  void clear() {
+    std::map<Key, Entry> all;
+    const std::lock_guard lock(mutex_);
+    all.swap(entries_);
+  }
+
+  size_t bytes() {
+    drop_dead();
+    const std::lock_guard lock(mutex_);
+    size_t total = 0;
+    for (const auto& [key, entry] : entries_) total += entry.packed.nbytes();
+    return total;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<Key, Entry> entries_;
+};
+
+void pack(const at::Tensor& weights, kernels::PackOrder order, const at::Tensor& packed) {
+  const at::Tensor dense = bindable(weights);
+  vulkan::BufferRange source = memory_of(dense);
+  source.size = vulkan::round_up(source.size, 4);
+  vulkan_device_of(weights).stream().record([&](vulkan::Recorder& recorder) {
+    kernels::record_pack(recorder, {source, 0}, {1, weights.size(0), weights.size(1)}, order,
+                         memory_of(packed), "weights");
+  });
+}
+
+/// Whether the kernels can read the weights where they are.
+bool lies_packed(const at::Tensor& weights, kernels::PackOrder order) {
+  return order == kernels::PackOrder::weights && weights.is_contiguous() &&
+         kernels::weight_row_bytes(weights.size(1)) == weights.size(1) &&
+         static_cast<VkDeviceSize>(weights.storage_offset()) %
+                 vulkan_device_of(weights).binding_alignment() ==
+             0;
+}
+
+}  // namespace
+
+at::Tensor packed_weights(const at::Tensor& weights, kernels::PackOrder order) {
+  if (lies_packed(weights, order)) return weights;
+  const c10::Storage& storage = weights.storage();
+  const Key key{storage.unsafeGetStorageImpl(),
+                weights.storage_offset(),
+                weights.size(0),
+                weights.size(1),
+                weights.stride(0),
+                weights.stride(1),
+                order};
+  PackedWeights& cache = PackedWeights::instance();
+  auto found = cache.find(key, weights);
+  if (found && found->second) return found->first;
+  const int64_t version = version_of(weights);
+  // What a graph packs is there when the graph runs, and for its own commands only.
+  const bool in_capture = vulkan::Capture::of_this_thread(vulkan_device_of(weights)) != nullptr;
+  // Edited weights are packed to where the old ones were: a graph that reads them there reads the new ones.
+  const at::Tensor packed =
+      found && !in_capture
+          ? found->first
+          : at::empty({4 * kernels::packed_words({1, key.N, key.K}, order)}, weights.options());
+  pack(weights, order, packed);
+  if (in_capture) return packed;
+  cache.store(key, {storage.getWeakStorageImpl(), storage.data(), version, packed});
+  return packed;
+}
+
+void drop_dead_packed_weights() { PackedWeights::instance().drop_dead(); }
+
+}  // namespace q8ta::device

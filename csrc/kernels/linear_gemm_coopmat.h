@@ -1,0 +1,16 @@
+#pragma once
+
+#include <optional>
+
+#include "kernels/linear_plan.h"
+
+namespace q8ta::kernels {
+
+/// The shape of cooperative matrices to use on a device; empty if it has none that the kernel can use.
+std::optional<vulkan::CooperativeMatrixShape> choose_cooperative_matrix(const vulkan::DeviceInfo& info);
+
+/// shaders/linear_gemm_coopmat.comp
+LinearPlan plan_linear_gemm_coopmat(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                                    const LinearProblem& problem);
+
+}  // namespace q8ta::kernels

@@ -1,0 +1,16 @@
+#include "kernels/linear_plan.h"
+
+#include "kernels/linear_gemm.h"
+#include "kernels/linear_gemm_coopmat.h"
+#include "kernels/linear_gemv.h"
+
+namespace q8ta::kernels {
+
+LinearPlan plan_linear(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                       const LinearProblem& problem) {
+  if (problem.M <= gemv_rows(family)) return plan_linear_gemv(info, family, problem);
+  if (family.matrix) return plan_linear_gemm_coopmat(info, family, problem);
+  return plan_linear_gemm(family, problem);
+}
+
+}  // namespace q8ta::kernels

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kernel_family.h"
+#include "kernels/linear_types.h"
+#include "vulkan/device_info.h"
+#include "vulkan/pipeline.h"
+
+namespace q8ta::kernels {
+
+/// Which shader computes a problem, how it is specialized, and how many workgroups that takes.
+///
+/// Every kernel reads x and weights as rows of weight_row_bytes(K), zero behind K, and writes PACKED_INT8_4W
+/// (row-major bytes if N % 4 == 0) or row-major float32.
+struct LinearPlan {
+  vulkan::PipelineSpec spec;
+  uint32_t workgroups = 0;
+  const char* kernel = "";  ///< for the profile
+};
+
+/// The fastest plan that is known for the device's kind and the problem's M, K, N.
+LinearPlan plan_linear(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                       const LinearProblem& problem);
+
+}  // namespace q8ta::kernels

@@ -1,0 +1,56 @@
+"""Wall and GPU times of calls from Python, for the scripts in `benchmarks/`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+from ..runtime import profile
+
+
+def median_us(
+    run: Callable[[], object],
+    finish: Callable[[], object] = lambda: None,
+    *,
+    seconds: float = 0.0,
+    count: int = 20,
+    warm_up: int = 10,
+) -> float:
+    """Median wall time of a run and of waiting for it by ``finish``, in microseconds.
+
+    Takes at least ``count`` samples and goes on for ``seconds``, after ``warm_up`` runs that do not count.
+    """
+    for _ in range(warm_up):
+        run()
+        finish()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < count or time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        finish()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e6
+
+
+def queue_us(run: Callable[[], object], finish: Callable[[], object], *, count: int, warm_up: int) -> float:
+    """Median time until a run has been queued, in microseconds; ``finish`` waits for it."""
+    times = []
+    for _ in range(warm_up + count):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+        finish()
+    return statistics.median(times[warm_up:]) * 1e6
+
+
+def gpu_us(run: Callable[[], object], calls: int) -> tuple[float, list[str]]:
+    """Median over calls of the summed GPU time of their kernels, in microseconds, and the kernels' names."""
+    sums, names = [], []
+    for _ in range(calls):
+        with profile() as profiled:
+            run()
+        sums.append(sum(dispatch.gpu_us or 0.0 for dispatch in profiled.dispatches))
+        names = [dispatch.kernel for dispatch in profiled.dispatches]
+    return statistics.median(sums), names

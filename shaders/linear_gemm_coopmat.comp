@@ -1,0 +1,130 @@
+// Tiled GEMM by cooperative matrices (int8 x int8 -> int32). A workgroup computes TILE_M x TILE_N outputs.
+// SUBGROUPS_M x SUBGROUPS_N subgroups share them, and SLICES such sets share the steps along K of each tile
+// and add up at the end.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_shader_explicit_arithmetic_types_int8 : require
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_shader_subgroup_basic : require
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint THREADS = 128;
+layout(constant_id = 1) const bool FLOAT_OUTPUT = false;
+layout(constant_id = 2) const bool K_TAIL = false;
+layout(constant_id = 3) const uint LANES = 32;  // of a subgroup
+layout(constant_id = 4) const uint MATRIX_M = 16;
+layout(constant_id = 5) const uint MATRIX_N = 16;
+layout(constant_id = 6) const uint MATRIX_K = 32;
+layout(constant_id = 7) const uint TILE_M = 64;
+layout(constant_id = 8) const uint TILE_N = 64;
+layout(constant_id = 9) const uint TILE_K = 64;
+layout(constant_id = 10) const uint SUBGROUPS_M = 2;
+layout(constant_id = 11) const uint SUBGROUPS_N = 2;
+layout(constant_id = 12) const uint SLICES = 1;
+
+#include "include/workgroup.glsl"
+#include "include/linear.glsl"
+#include "include/linear_output.glsl"
+
+const uint SUBGROUPS = SUBGROUPS_M * SUBGROUPS_N;
+const uint SUBGROUP_ROWS = TILE_M / SUBGROUPS_M, SUBGROUP_COLUMNS = TILE_N / SUBGROUPS_N;
+const uint FRAGMENTS_M = SUBGROUP_ROWS / MATRIX_M, FRAGMENTS_N = SUBGROUP_COLUMNS / MATRIX_N;
+const uint STEPS = TILE_K / MATRIX_K / SLICES;  // even: the sets of fragments alternate
+
+// The sums pass through shared memory in strips of MATRIX_M rows, for which each subgroup has room of its
+// own.
+const uint WORDS = SUBGROUP_COLUMNS / 4;
+const uint STRIP_CHUNKS = MATRIX_M * (WORDS + 1);
+const uint STRIPS_CHUNKS = SLICES * SUBGROUPS * STRIP_CHUNKS;
+const uint ALL_TILE_CHUNKS = (TILE_M + TILE_N) * (TILE_K / 16 + 1);
+shared ivec4 tiles[ALL_TILE_CHUNKS > STRIPS_CHUNKS ? ALL_TILE_CHUNKS : STRIPS_CHUNKS];
+
+#define WEIGHT_SLOT(row) (row)
+#include "include/linear_tiles.glsl"
+
+#define LOAD_FRAGMENTS(set, step)                                                                        \
+  {                                                                                                      \
+    uint chunk = (slice * STEPS + (step)) * (MATRIX_K / 16);                                             \
+    [[unroll]] for (uint i = 0; i < FRAGMENTS_M; ++i)                                                    \
+      coopMatLoad(a[(set) * FRAGMENTS_M + i], tiles, chunk + (subgroup_row + i * MATRIX_M) * ROW_CHUNKS, \
+                  ROW_CHUNKS, gl_CooperativeMatrixLayoutRowMajor);                                       \
+    [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j)                                                    \
+      coopMatLoad(b[(set) * FRAGMENTS_N + j], tiles,                                                     \
+                  chunk + (TILE_M + subgroup_column + j * MATRIX_N) * ROW_CHUNKS, ROW_CHUNKS,            \
+                  gl_CooperativeMatrixLayoutColumnMajor);                                                \
+  }
+#define MULTIPLY(set)                                                                                       \
+  [[unroll]] for (uint i = 0; i < FRAGMENTS_M; ++i) {                                                       \
+    [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j)                                                       \
+      sums[i * FRAGMENTS_N + j] =                                                                           \
+          coopMatMulAdd(a[(set) * FRAGMENTS_M + i], b[(set) * FRAGMENTS_N + j], sums[i * FRAGMENTS_N + j]); \
+  }
+
+void main() {
+  if (!choose_tile()) return;
+  find_rows();
+  uint slice = gl_SubgroupID / SUBGROUPS, in_slice = gl_SubgroupID % SUBGROUPS;
+  uint subgroup_row = in_slice / SUBGROUPS_N * SUBGROUP_ROWS;
+  uint subgroup_column = in_slice % SUBGROUPS_N * SUBGROUP_COLUMNS;
+
+  coopmat<int, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> sums[FRAGMENTS_M * FRAGMENTS_N];
+  coopmat<int8_t, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA> a[2 * FRAGMENTS_M];
+  coopmat<int8_t, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB> b[2 * FRAGMENTS_N];
+  [[unroll]] for (uint i = 0; i < FRAGMENTS_M * FRAGMENTS_N; ++i)
+    sums[i] = coopmat<int, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(0);
+
+  // While a tile is multiplied, the next one is on its way from global memory. No branch depends on which
+  // tile it is: behind one, NVIDIA's compiler waits for the loads at once. So the last tiles are read again,
+  // for nothing.
+  read_tile(0);
+  write_tile();
+  barrier();
+  read_tile(min(1, K_tiles - 1));
+  LOAD_FRAGMENTS(0, 0);
+  for (uint tile = 0; tile < K_tiles; ++tile) {
+    [[unroll]] for (uint step = 0; step < STEPS; ++step) {
+      if (step + 1 < STEPS) {
+        LOAD_FRAGMENTS((step + 1) % 2, step + 1);
+      } else {
+        barrier();
+        write_tile();
+        barrier();
+        read_tile(min(tile + 2, K_tiles - 1));
+        LOAD_FRAGMENTS((step + 1) % 2, 0);
+      }
+      MULTIPLY(step % 2);
+    }
+  }
+
+  uint slice_thread = slice * LANES + gl_SubgroupInvocationID;
+  uint word = slice_thread % WORDS, n = n_first + subgroup_column + 4 * word;
+  Channels channels = read_channels(n);
+  barrier();
+  [[unroll]] for (uint strip = 0; strip < FRAGMENTS_M; ++strip) {
+    if (strip > 0) {
+      if (SLICES > 1)
+        barrier();
+      else
+        subgroupBarrier();
+    }
+    [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j)
+      coopMatStore(sums[strip * FRAGMENTS_N + j], tiles, gl_SubgroupID * STRIP_CHUNKS + j * (MATRIX_N / 4),
+                   WORDS + 1, gl_CooperativeMatrixLayoutRowMajor);
+    if (SLICES > 1)
+      barrier();
+    else
+      subgroupBarrier();
+    [[unroll]] for (uint first = 0; first < MATRIX_M * WORDS; first += SLICES * LANES) {
+      uint row = (first + slice_thread) / WORDS;
+      uint m = m_first + subgroup_row + strip * MATRIX_M + row;
+      if (row < MATRIX_M && m < M && n < N) {
+        ivec4 total = ivec4(0);
+        [[unroll]] for (uint s = 0; s < SLICES; ++s)
+          total += tiles[(s * SUBGROUPS + in_slice) * STRIP_CHUNKS + row * (WORDS + 1) + word];
+        store4(m, n, total, channels);
+      }
+    }
+  }
+}
