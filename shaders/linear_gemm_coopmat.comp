@@ -36,7 +36,8 @@ const uint STEPS = TILE_K / MATRIX_K / SLICES;  // even: the sets of fragments a
 // The sums pass through shared memory in strips of MATRIX_M rows, for which each subgroup has room of its
 // own.
 const uint WORDS = SUBGROUP_COLUMNS / 4;
-const uint STRIP_CHUNKS = MATRIX_M * (WORDS + 1);
+const uint STRIP_ROW_CHUNKS = WORDS + 2;  // NVIDIA's lanes then store the sums to different banks
+const uint STRIP_CHUNKS = MATRIX_M * STRIP_ROW_CHUNKS;
 const uint STRIPS_CHUNKS = SLICES * SUBGROUPS * STRIP_CHUNKS;
 const uint ALL_TILE_CHUNKS = (TILE_M + TILE_N) * (TILE_K / 16 + 1);
 shared ivec4 tiles[ALL_TILE_CHUNKS > STRIPS_CHUNKS ? ALL_TILE_CHUNKS : STRIPS_CHUNKS];
@@ -111,7 +112,7 @@ void main() {
     }
     [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j)
       coopMatStore(sums[strip * FRAGMENTS_N + j], tiles, gl_SubgroupID * STRIP_CHUNKS + j * (MATRIX_N / 4),
-                   WORDS + 1, gl_CooperativeMatrixLayoutRowMajor);
+                   STRIP_ROW_CHUNKS, gl_CooperativeMatrixLayoutRowMajor);
     if (SLICES > 1)
       barrier();
     else
@@ -122,7 +123,7 @@ void main() {
       if (row < MATRIX_M && m < M && n < N) {
         ivec4 total = ivec4(0);
         [[unroll]] for (uint s = 0; s < SLICES; ++s)
-          total += tiles[(s * SUBGROUPS + in_slice) * STRIP_CHUNKS + row * (WORDS + 1) + word];
+          total += tiles[(s * SUBGROUPS + in_slice) * STRIP_CHUNKS + row * STRIP_ROW_CHUNKS + word];
         store4(m, n, total, channels);
       }
     }

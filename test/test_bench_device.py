@@ -213,6 +213,22 @@ def test_a_wrong_cuda_opponent_is_caught(cuda_calls_on_cpu: None) -> None:
         layer.make("_int_mm")
 
 
+@needs_device
+@pytest.mark.parametrize("closed_before", [False, True])
+def test_contestants_that_are_alive_at_the_end_do_no_harm(closed_before: bool) -> None:
+    program = """
+from q8ta_ops import _C
+from q8ta_ops.bench import vulkan
+from q8ta_ops.bench.samples import Sample
+from q8ta_ops.bench.settings import quick_settings
+from q8ta_ops.bench.shapes import Shape
+contestant = vulkan.pull_request("alive", Sample(Shape(1, 8, 8)), quick_settings())
+"""
+    program += "_C.close()" if closed_before else ""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert finished.returncode == 0, finished.stderr
+
+
 @pytest.fixture(scope="module")
 def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     """In a process of its own: it enables the vk device."""

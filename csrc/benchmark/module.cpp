@@ -40,8 +40,7 @@ class Handle {
   ~Handle() {
     const std::lock_guard lock(mutex());
     all().erase(this);
-    // Nothing can be destroyed on a device that is gone, or that belongs to the parent process.
-    if (vulkan::Context::is_closed() || vulkan::inherited_by_fork()) static_cast<void>(contestant_.release());
+    drop();
   }
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
@@ -53,10 +52,16 @@ class Handle {
 
   static void close_all() {
     const std::lock_guard lock(mutex());
-    for (Handle* handle : all()) handle->contestant_.reset();
+    for (Handle* handle : all()) handle->drop();
   }
 
  private:
+  /// Nothing can be destroyed on a device that is gone, or that belongs to the parent process.
+  void drop() {
+    if (vulkan::Context::is_closed() || vulkan::inherited_by_fork()) static_cast<void>(contestant_.release());
+    contestant_.reset();
+  }
+
   static std::mutex& mutex() {
     static std::mutex mutex;
     return mutex;

@@ -16,7 +16,7 @@ struct MatrixTile {
 
   uint32_t shared_bytes(const vulkan::CooperativeMatrixShape& matrix) const {
     const uint32_t tiles = (tile_m + tile_n) * (tile_k + 16);
-    const uint32_t strips = subgroups() * matrix.M * (tile_n / subgroups_n + 4) * 4;
+    const uint32_t strips = subgroups() * matrix.M * (tile_n / subgroups_n + 8) * 4;
     return std::max(tiles, strips);
   }
 

@@ -1,5 +1,5 @@
-// The quotient of IEEE 754, rounded to the nearest float, ties to even. Vulkan lets `/` be wrong by 2.5 units in
-// the last place, and lets it lose subnormal numbers; integer arithmetic has neither freedom.
+// The quotient of IEEE 754, rounded to the nearest float, ties to even. Vulkan lets `/` be wrong by 2.5 units
+// in the last place, and lets it lose subnormal numbers; integer arithmetic has neither freedom.
 
 const uint SIGN = 0x80000000u;
 const uint INFINITY = 0x7f800000u;

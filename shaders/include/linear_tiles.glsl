@@ -25,8 +25,7 @@ ivec4 weight_registers[WEIGHT_LOADS];
 uint x_rows[X_LOADS];
 uint weight_rows[WEIGHT_LOADS];
 uint m_first, n_first;  // of the workgroup's tile of y
-uint K_tiles,
-    K_rotation;  // workgroups start at different places along K: together they would ask for the same lines
+uint K_tiles;
 
 // False if the workgroup has nothing to do. Workgroups that run together compute a block of RASTER tiles of
 // rows, so that the caches serve most of what they read.
@@ -40,7 +39,6 @@ bool choose_tile() {
   m_first = (band * RASTER + in_band % band_tiles) * TILE_M;
   n_first = in_band / band_tiles * TILE_N;
   K_tiles = (K_blocks + CHUNKS - 1) / CHUNKS;
-  K_rotation = index % K_tiles;
   return true;
 }
 
@@ -60,15 +58,13 @@ void find_rows() {
 }
 
 void read_tile(uint tile) {
-  uint k_tile = tile + K_rotation;
-  if (k_tile >= K_tiles) k_tile -= K_tiles;
   [[unroll]] for (uint i = 0; i < X_LOADS; ++i) {
-    uint k16 = k_tile * CHUNKS + thread_item(i) % CHUNKS;
+    uint k16 = tile * CHUNKS + thread_item(i) % CHUNKS;
     if (X_LOADS_FULL || thread_item(i) < TILE_M * CHUNKS)
       x_registers[i] = K_TAIL && k16 >= K_blocks ? ivec4(0) : x[x_rows[i] + k16];
   }
   [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; ++i) {
-    uint k16 = k_tile * CHUNKS + thread_item(i) % CHUNKS;  // behind K any weights will do: they meet zero x
+    uint k16 = tile * CHUNKS + thread_item(i) % CHUNKS;  // behind K any weights will do: they meet zero x
     if (WEIGHT_LOADS_FULL || thread_item(i) < TILE_N * CHUNKS)
       weight_registers[i] = weights[weight_rows[i] + (K_TAIL ? min(k16, K_blocks - 1) : k16)];
   }
