@@ -1,7 +1,7 @@
 """Chains of small layers whose tensors stay on the vk device, in one run on one machine.
 
-First 32 layers of linear_gemv 512x512: what a call costs the host, the wall time of the chain, and the GPU
-time of its kernels. Then an MLP of 8 int8 layers 1024 wide, batches 1 and 256, against the same layers in
+First 32 layers of linear_gemv 512x512: what a call costs the host, the wall time of the chain, called and replayed
+as a graph, and the GPU time of its kernels. Then an MLP of 8 int8 layers 1024 wide, batches 1 and 256, against the same layers in
 float16 on CUDA, eager and as a CUDA graph, where there is CUDA. Results are compared with the host kernel
 before anything is timed.
 
@@ -63,8 +63,19 @@ def measure_int8(width: int, depth: int, batch: int) -> dict[str, float]:
     wall = median_us(run, torch.vk.synchronize, count=200, warm_up=20)
     queued = queue_us(run, torch.vk.synchronize, count=200, warm_up=20)
     kernels_us, kernels = gpu_us(run, 20)
+    graph = torch.vk.Graph()
+    with torch.vk.graph(graph):
+        result = run()
+    replay = median_us(graph.replay, torch.vk.synchronize, count=200, warm_up=20)
+    assert torch.equal(result.cpu(), expected), "the replayed graph disagrees with the host kernel"
     assert not torch.vk.fallbacks()
-    return {"wall_us": wall, "queue_us_per_op": queued / depth, "gpu_us": kernels_us, "kernels": len(kernels)}
+    return {
+        "wall_us": wall,
+        "replay_us": replay,
+        "queue_us_per_op": queued / depth,
+        "gpu_us": kernels_us,
+        "kernels": len(kernels),
+    }
 
 
 def measure_float16(width: int, depth: int, batch: int) -> dict[str, float]:
@@ -100,8 +111,8 @@ def main() -> None:
         row: dict[str, object] = {"width": width, "depth": depth, "batch": batch}
         row |= measure_int8(width, depth, batch)
         line = (
-            f"{depth} layers of {width}, batch {batch}: wall {row['wall_us']:.1f} us, queueing an op "
-            f"{row['queue_us_per_op']:.2f} us, {row['kernels']} kernels {row['gpu_us']:.1f} us on the GPU"
+            f"{depth} layers of {width}, batch {batch}: wall {row['wall_us']:.1f} us, replayed "
+            f"{row['replay_us']:.1f} us, queueing an op {row['queue_us_per_op']:.2f} us, {row['kernels']} kernels {row['gpu_us']:.1f} us on the GPU"
         )
         if torch.cuda.is_available():
             row |= measure_float16(width, depth, batch)

@@ -11,6 +11,7 @@ layout(constant_id = 2) const bool K_TAIL = false;
 layout(constant_id = 3) const uint ROWS = 4;
 layout(constant_id = 4) const uint WORDS = 1;
 layout(constant_id = 5) const uint TILE_K = 64;
+layout(constant_id = 6) const uint UNROLL = 1;  // chunks along K, a divisor of TILE_K / 16
 
 #include "include/workgroup.glsl"
 #include "include/int8_dot.glsl"
@@ -29,16 +30,21 @@ shared ivec4 tiles[(TILE_M + TILE_N) * (TILE_K / 16 + 1)];
 
 ivec4 sums[ROWS * WORDS];
 
-void multiply(uint thread_m, uint thread_n) {
-  for (uint chunk = 0; chunk < CHUNKS; ++chunk) {
-    ivec4 w[WORDS * 4];
+void multiply_chunk(uint thread_m, uint thread_n, uint chunk) {
+  ivec4 w[WORDS * 4];
+  [[unroll]] for (uint i = 0; i < WORDS * 4; ++i)
+    w[i] = tiles[(TILE_M + i % 4 * (TILE_N / 4) + i / 4 * THREADS_N + thread_n) * ROW_CHUNKS + chunk];
+  [[unroll]] for (uint row = 0; row < ROWS; ++row) {
+    ivec4 x_chunk = tiles[(row * THREADS_M + thread_m) * ROW_CHUNKS + chunk];
     [[unroll]] for (uint i = 0; i < WORDS * 4; ++i)
-      w[i] = tiles[(TILE_M + i % 4 * (TILE_N / 4) + i / 4 * THREADS_N + thread_n) * ROW_CHUNKS + chunk];
-    [[unroll]] for (uint row = 0; row < ROWS; ++row) {
-      ivec4 x_chunk = tiles[(row * THREADS_M + thread_m) * ROW_CHUNKS + chunk];
-      [[unroll]] for (uint i = 0; i < WORDS * 4; ++i)
-        sums[row * WORDS + i / 4][i % 4] += dot16(x_chunk, w[i]);
-    }
+      sums[row * WORDS + i / 4][i % 4] += dot16(x_chunk, w[i]);
+  }
+}
+
+void multiply_tile(uint thread_m, uint thread_n) {
+  for (uint first = 0; first < CHUNKS; first += UNROLL) {
+    [[unroll]] for (uint i = 0; i < UNROLL; ++i)
+      multiply_chunk(thread_m, thread_n, first + i);
   }
 }
 
@@ -55,7 +61,7 @@ void main() {
     write_tile();
     barrier();
     read_tile(min(tile + 1, K_tiles - 1));
-    multiply(thread_m, thread_n);
+    multiply_tile(thread_m, thread_n);
   }
 
   [[unroll]] for (uint word = 0; word < WORDS; ++word) {

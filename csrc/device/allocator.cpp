@@ -3,6 +3,7 @@
 #include <c10/core/impl/alloc_cpu.h>
 
 #include "device/devices.h"
+#include "device/packed_weights.h"
 #include "vulkan/context.h"
 #include "vulkan/error.h"
 #include "vulkan/fork.h"
@@ -40,6 +41,7 @@ class Allocator final : public c10::DeviceAllocator {
   bool initialized() override { return device_count() > 0; }
 
   void emptyCache(c10::MempoolId_t /*pool*/) override {
+    drop_dead_packed_weights();
     for (c10::DeviceIndex i = 0; i < device_count(); ++i) device_at(i).memory().empty_cache();
   }
 

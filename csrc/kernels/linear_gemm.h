@@ -14,6 +14,7 @@ inline int64_t tile_count(const LinearProblem& problem, uint32_t tile_m, uint32_
 }
 
 /// shaders/linear_gemm.comp
-LinearPlan plan_linear_gemm(const KernelFamily& family, const LinearProblem& problem);
+LinearPlan plan_linear_gemm(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                            const LinearProblem& problem);
 
 }  // namespace q8ta::kernels

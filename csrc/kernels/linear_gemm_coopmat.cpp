@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "kernels/linear_gemm.h"
 
@@ -30,31 +31,45 @@ struct MatrixTile {
   }
 };
 
-// Large tiles read x and weights less often, small ones and slices of K keep more compute units busy. Found
-// on an H200 (microseconds, the best of about 100 variants each): 4096x4096x4096 241 with the first, 250 with
-// the second; 1024x2048x2048 20.0 with the second; 256x2048x2048 10.9 with the third; 32 and 16 rows of
-// 4096x4096 11.5 and 10.3 with the last two. Rows of 128 bytes and more of each matrix in a tile are as good
-// as weights packed by tiles.
-constexpr std::array<MatrixTile, 5> kTiles{{
-    {128, 256, 64, 2, 4, 1},
-    {128, 128, 128, 2, 4, 1},
-    {64, 64, 256, 2, 2, 2},
-    {32, 32, 512, 1, 2, 4},
-    {16, 32, 512, 1, 1, 8},
+// Found on an H200, the best of about 100 variants for each shape; microseconds with weights from memory.
+// Rows of 128 bytes and more of each matrix in a tile were as good as weights packed by tiles. Not worth it
+// there: starting at different places along K, loading two tiles ahead, two buffers, 128x256 outputs a
+// workgroup (258 at 4096^3).
+constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1};      // 1024x2048x2048 20, 1024x4096x4096 64, 4096^3 249
+constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 2};       // 256x2048x2048 11.1
+constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2};  // 32x4096x11008 22.7
+constexpr MatrixTile kRows32{32, 32, 512, 1, 2, 4};       // 32x4096x4096 11.9, 32x4096x11008 29.6
+constexpr MatrixTile kRows16Wide{16, 32, 256, 1, 2, 2};   // 16x4096x11008 18.6
+constexpr MatrixTile kRows16{16, 16, 512, 1, 1, 8};       // 16x4096x4096 10.6, 16x4096x11008 24.6
+
+/// A tile to use for problems of at most `rows` rows that it cuts into at least `workgroups`.
+struct Choice {
+  MatrixTile tile;
+  uint32_t rows;
+  int64_t workgroups;
+};
+
+constexpr uint32_t kAnyRows = std::numeric_limits<uint32_t>::max();
+constexpr std::array<Choice, 7> kChoices{{
+    {kRows16Wide, 16, 2 * kFillingWorkgroups},
+    {kRows16, 16, 0},
+    {kRows32Wide, 32, 80},
+    {kRows32, 32, 0},
+    {kLarge, kAnyRows, kFillingWorkgroups},
+    {kMedium, kAnyRows, kFillingWorkgroups},
+    {kRows32, kAnyRows, 0},
 }};
 
 const MatrixTile* choose_tile(const vulkan::DeviceInfo& info, const vulkan::CooperativeMatrixShape& matrix,
                               const LinearProblem& problem) {
-  const MatrixTile* smallest = nullptr;
-  for (const MatrixTile& tile : kTiles) {
+  const MatrixTile* last_fitting = nullptr;
+  for (const Choice& choice : kChoices) {
+    const MatrixTile& tile = choice.tile;
     if (!tile.fits(info, matrix)) continue;
-    const bool half_empty = smallest != nullptr && problem.M <= smallest->tile_m / 2;
-    if (smallest == nullptr || half_empty ||
-        tile_count(problem, smallest->tile_m, smallest->tile_n) < kFillingWorkgroups) {
-      smallest = &tile;
-    }
+    last_fitting = &tile;
+    if (problem.M <= choice.rows && tile_count(problem, tile.tile_m, tile.tile_n) >= choice.workgroups) break;
   }
-  return smallest;
+  return last_fitting;
 }
 
 }  // namespace
@@ -66,8 +81,8 @@ std::optional<vulkan::CooperativeMatrixShape> choose_cooperative_matrix(const vu
     return shape.M * shape.N * shape.K;
   };
   for (const vulkan::CooperativeMatrixShape& shape : info.cooperative_matrix_int8) {
-    const bool usable = std::any_of(kTiles.begin(), kTiles.end(),
-                                    [&](const MatrixTile& tile) { return tile.fits(info, shape); });
+    const bool usable = std::any_of(kChoices.begin(), kChoices.end(),
+                                    [&](const Choice& choice) { return choice.tile.fits(info, shape); });
     // Fragments are loaded from rows of 16-byte chunks, and sums stored in words of four.
     if (!usable || shape.K % 16 != 0 || shape.N % 4 != 0) continue;
     if (!best || multiplies(shape) > multiplies(*best)) best = shape;

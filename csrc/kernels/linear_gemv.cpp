@@ -32,7 +32,7 @@ GemvShape choose_shape(const vulkan::DeviceInfo& info, const KernelFamily& famil
   // 1x8192x28672 55.1 / 55.1.
   GemvShape shape{subgroup_threads(info), 1, 2, 2, lanes};
   if (problem.M > 1) {
-    shape.rows = 2;
+    shape.unroll = problem.M == 2 ? 4 : 1;
   } else if (problem.K < 64 * lanes) {  // too short to be shared
     shape.split = 1;
     shape.rows = problem.N > 8192 ? 2 : 1;

@@ -10,7 +10,7 @@ LinearPlan plan_linear(const vulkan::DeviceInfo& info, const KernelFamily& famil
                        const LinearProblem& problem) {
   if (problem.M <= gemv_rows(family)) return plan_linear_gemv(info, family, problem);
   if (family.matrix) return plan_linear_gemm_coopmat(info, family, problem);
-  return plan_linear_gemm(family, problem);
+  return plan_linear_gemm(info, family, problem);
 }
 
 }  // namespace q8ta::kernels
