@@ -1,9 +1,9 @@
 """Chains of small layers whose tensors stay on the vk device, in one run on one machine.
 
-First 32 layers of linear_gemv 512x512: what a call costs the host, the wall time of the chain, called and replayed
-as a graph, and the GPU time of its kernels. Then an MLP of 8 int8 layers 1024 wide, batches 1 and 256, against the same layers in
-float16 on CUDA, eager and as a CUDA graph, where there is CUDA. Results are compared with the host kernel
-before anything is timed.
+First 32 layers of linear_gemv 512x512: what a call costs the host, the wall time of the chain, called and
+replayed as a graph, and the GPU time of its kernels. Then an MLP of 8 int8 layers 1024 wide, batches 1 and
+256. Against them the same layers in float16 on CUDA, eager and as a CUDA graph, where there is CUDA. Results
+are compared with the host kernel before anything is timed.
 
     python benchmarks/vk_device.py [--json FILE]
 """
@@ -112,7 +112,8 @@ def main() -> None:
         row |= measure_int8(width, depth, batch)
         line = (
             f"{depth} layers of {width}, batch {batch}: wall {row['wall_us']:.1f} us, replayed "
-            f"{row['replay_us']:.1f} us, queueing an op {row['queue_us_per_op']:.2f} us, {row['kernels']} kernels {row['gpu_us']:.1f} us on the GPU"
+            f"{row['replay_us']:.1f} us, queueing an op {row['queue_us_per_op']:.2f} us, "
+            f"{row['kernels']} kernels {row['gpu_us']:.1f} us on the GPU"
         )
         if torch.cuda.is_available():
             row |= measure_float16(width, depth, batch)

@@ -22,6 +22,7 @@ from .runtime import (
     use_device,
     weight_cache_size,
 )
+from .self_test import SelfTestReport, self_test
 from .version import __version__ as __version__
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Q8taConfig",
     "Q8taQuantizer",
     "RewriteResult",
+    "SelfTestReport",
     "clear_weight_cache",
     "default_device",
     "devices",
@@ -42,6 +44,7 @@ __all__ = [
     "quantize",
     "rewrite",
     "save",
+    "self_test",
     "use_device",
     "weight_cache_size",
 ]

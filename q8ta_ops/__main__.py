@@ -1,4 +1,4 @@
-"""Command line: `python -m q8ta_ops info | demo | bench`."""
+"""Command line: `python -m q8ta_ops info | self-test | demo | bench`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 _COMMANDS = {
     "info": "list the Vulkan devices, what they can do, and where CPU tensors go",
+    "self-test": "run every kernel that could be chosen on the device; prints a report for an issue",
     "demo": "train, quantize and rewrite a small model, run it on Vulkan and compare with the host kernel",
     "bench": "measure the kernels against what a user would pick instead and what the hardware allows",
 }
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     if rest and parsed.command not in _WITH_ARGUMENTS:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     # Imported by need: the demo's module needs packages that `info` can do without.
-    run = importlib.import_module(f"q8ta_ops.{parsed.command}").main
+    run = importlib.import_module(f"q8ta_ops.{parsed.command.replace('-', '_')}").main
     return (run(rest) if parsed.command in _WITH_ARGUMENTS else run()) or 0
 
 

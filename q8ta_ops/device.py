@@ -29,7 +29,8 @@ def enable_vk_device() -> None:
     """Registers the device `vk` with torch, and `torch.vk` (see `vk.py`). Calling it again does nothing.
 
     `vk:0` is the Vulkan device that operators on CPU tensors use (see `q8ta_ops.default_device`); other
-    hardware GPUs follow. Software devices such as lavapipe have to be named by `Q8TA_DEVICE`.
+    hardware GPUs follow. Software devices such as lavapipe have to be named by `Q8TA_DEVICE`; if `vk:0` is
+    one, other software devices follow, too.
 
     Raises:
         RuntimeError: another package has registered torch's PrivateUse1 backend; the library was not built

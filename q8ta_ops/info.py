@@ -2,6 +2,7 @@
 
 import torch
 
+from . import _C
 from .runtime import DeviceInfo, default_device, devices, unavailable_because
 
 
@@ -28,8 +29,20 @@ def _describe(device: DeviceInfo) -> list[str]:
     return lines
 
 
+def _tested() -> list[str]:
+    """What the default device's kernels are in truth: after their self-test, which this runs."""
+    kernels = [_C.tested_kernel((rows, 512, 512)) for rows in (1, 64)]
+    off = [f"    switched off  {feature}: {evidence}" for feature, evidence in _C.switched_off()]
+    tuned = _C.tuned_classes()
+    return [
+        f"    self-test     passed by {' and '.join(kernels)}",
+        *off,
+        f"    tuned         {tuned} shape{'' if tuned == 1 else 's'}, in {_C.tuning_file() or 'no file'}",
+    ]
+
+
 def main() -> int:
-    """Prints every device and the choice among them; 1 if the environment asks for an impossible device."""
+    """Prints every device and the choice among them; 1 if what the environment asks for cannot be used."""
     print(f"q8ta-ops on torch {torch.__version__}")
     reason = unavailable_because()
     found = devices()
@@ -45,4 +58,10 @@ def main() -> int:
         print(f"CPU tensors: {error}")
         return 1
     print(f"CPU tensors go to: {choice.name}, because {choice.reason}")
+    if choice.device is not None:
+        try:
+            print("\n".join(_tested()))
+        except (ValueError, RuntimeError) as error:
+            print(f"    unusable: {error}")
+            return 1
     return 0

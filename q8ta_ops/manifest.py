@@ -23,9 +23,9 @@ SCHEMA_PATH = Path(__file__).with_name("manifest.schema.json")
 
 # What an operator's kernel reads and writes on a device; None where that is not packed int8.
 _LAYOUTS: dict[str, tuple[Layout | None, Layout | None]] = {
-    "linear": (Layout.PACKED_INT8_4H4W, Layout.PACKED_INT8_4H4W),
+    "linear": (Layout.PACKED_INT8_4W, Layout.PACKED_INT8_4W),
     "linear_gemv": (Layout.PACKED_INT8_4W, Layout.PACKED_INT8_4W),
-    "linear_dequant": (Layout.PACKED_INT8_4H4W, None),
+    "linear_dequant": (Layout.PACKED_INT8_4W, None),
     "requantize": (None, None),
 }
 

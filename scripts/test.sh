@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Sets up whatever is missing, then runs the tests with the Vulkan validation layers on.
 #
-#   bash scripts/test.sh                    everything: the kernel tests under GPU-assisted validation, the tests
-#                                           of the vk device (a process of its own: enabling it changes torch),
-#                                           and the rest, both under core and synchronization validation
+#   bash scripts/test.sh                    everything: kernel tests, those of the vk device, too, under
+#                                           GPU-assisted validation; the tests of the vk device (a process of
+#                                           its own: enabling it changes torch) and the rest, both under core
+#                                           and synchronization validation
 #   bash scripts/test.sh -k gemv -x         one run (core and synchronization) with these pytest arguments;
 #                                           paths are relative to the checkout
 #
@@ -37,6 +38,11 @@ run_stage() {
     echo "==> That took $((SECONDS - start)) s"
 }
 run_stage "Kernel tests, GPU-assisted validation" gpu -m kernels
+# Under GPU-assisted validation a tiled GEMM takes seconds to compile: one of its tests is enough here.
+run_stage "Kernel tests of the vk device, GPU-assisted validation" gpu \
+    test/vk/test_vk_views.py test/vk/test_vk_pack.py test/vk/test_vk_elementwise.py test/vk/test_vk_linear_cases.py \
+    -k "vk_views or strides_of_results or results_in_views or (test_integers and int8) or \
+        (vk_pack and test_sizes) or (gemv_size_grid and subgroup-dot) or test_size_grid[subgroup-dot-9]"
 run_stage "Tests of the vk device, core and synchronization validation" 1 test/vk
 run_stage "All other tests, core and synchronization validation" 1
 exit "$failed"

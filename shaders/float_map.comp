@@ -19,7 +19,6 @@ const uint NUMBER_A = 1;
 const uint NUMBER_B = 2;
 
 #include "include/division.glsl"
-#include "include/float_controls.glsl"
 #include "include/workgroup.glsl"
 
 const uint MAX_DIMENSIONS = 6;

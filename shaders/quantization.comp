@@ -14,7 +14,6 @@ const uint OP_CLAMP = 3;       // 8 bits -> 8 bits
 const uint OP_MAXIMUM = 4;     // 8 bits, 8 bits -> 8 bits
 const uint OP_MINIMUM = 5;     // 8 bits, 8 bits -> 8 bits
 
-#include "include/float_controls.glsl"
 #include "include/quantization.glsl"
 #include "include/workgroup.glsl"
 

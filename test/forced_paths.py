@@ -44,16 +44,19 @@ class ForcedPath:
     disable: tuple[str, ...]
     place: Callable[[torch.Tensor], torch.Tensor] = on_the_cpu
 
-    def kernel(self, op: str, rows: int) -> str:
-        """Name of the kernel that must run for ``op`` with this many rows."""
+    def kernel(self, op: str, M: int, K: int, N: int) -> str:
+        """Name of the kernel that must run for ``op`` with these sizes."""
         if self.id == "host":
             return "host/int_mm"
-        if self.id == "coopmat":
-            name = "linear_gemv/subgroup/int_dot" if rows <= 4 else "linear_gemm/coopmat"
+        few = (4 < M <= 8 or 2 < M <= 4 and N > 8192) and has_rows_kernel(K)
+        if few and not self.id.startswith("shared"):
+            name = "linear_rows/plain" if self.id == "subgroup-plain" else "linear_rows/int_dot"
+        elif self.id == "coopmat":
+            name = "linear_gemv/subgroup/int_dot" if M <= 4 else "linear_gemm/coopmat"
         else:
             reduction, product = self.id.split("-")
             product = {"dot": "int_dot", "plain": "plain"}[product]
-            gemv = rows <= (8 if reduction == "subgroup" else 1)
+            gemv = M <= (8 if reduction == "subgroup" else 1)
             name = f"linear_gemv/{reduction}/{product}" if gemv else f"linear_gemm/{product}"
         return name + "/float32" if op == "linear_dequant" else name
 
@@ -64,7 +67,8 @@ class ForcedPath:
             result = placed.call(op)
         assert result.device == placed.x.device
         ran = [d.kernel for d in profile.dispatches if d.kernel.startswith(("linear_", "host/"))]
-        wanted = set() if sample.rows == 0 else {self.kernel(op, sample.rows)}
+        N, K = sample.weights.shape
+        wanted = set() if sample.rows == 0 else {self.kernel(op, sample.rows, K, N)}
         assert set(ran) == wanted, f"{op} with M={sample.rows} on {self.id}: ran {ran}, wanted {wanted}"
         return result
 
@@ -76,6 +80,13 @@ class ForcedPath:
             assert got.dtype == want.dtype and got.shape == want.shape and got.is_contiguous()
             brought = got.cpu()
             assert torch.equal(brought, want), describe_difference(op, sample, brought, want)
+
+
+def has_rows_kernel(K: int) -> bool:
+    """Whether the session's device computes a few rows with shaders/linear_rows.comp."""
+    info = q8ta_ops.default_device().device
+    fits = K <= 32 * 16 * info.features["subgroup_size"]
+    return fits and info.type != "cpu" and info.features["subgroup_shuffle"]
 
 
 def describe_difference(op: str, sample: LinearSample, got: torch.Tensor, want: torch.Tensor) -> str:

@@ -153,12 +153,12 @@ def test_manifest(tmp_path):
     assert first | {"node": ""} == {
         "node": "",
         "op": "linear",
-        "input_layout": 4,
-        "output_layout": 4,
+        "input_layout": 5,
+        "output_layout": 5,
         "weights": {"name": "first.weights", "layout": 5, "N": 16, "K": 21, "row_bytes": 32},
     }
     assert (between["op"], between["input_layout"], between["weights"]) == ("requantize", None, None)
-    assert (last["op"], last["input_layout"], last["output_layout"]) == ("linear_dequant", 4, None)
+    assert (last["op"], last["input_layout"], last["output_layout"]) == ("linear_dequant", 5, None)
     assert last["weights"]["row_bytes"] == weight_row_bytes(16) == 16
 
 
@@ -243,7 +243,7 @@ def operator(manifest: dict, index: int = 0) -> dict:
             lambda m: operator(m)["weights"].update(row_bytes=48),
             "not what its manifest says: .*'row_bytes': 48",
         ),
-        (lambda m: operator(m).update(output_layout=5), "not what its manifest says"),
+        (lambda m: operator(m).update(output_layout=4), "not what its manifest says"),
         (lambda m: operator(m).update(surprise=1), "'surprise' was unexpected"),
         (lambda m: m["operators"].pop(), "the program has 3 q8ta operators, its manifest 2"),
     ],

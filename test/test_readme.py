@@ -38,7 +38,6 @@ def test_journey_runs_as_printed(tmp_path: Path) -> None:
 
 
 def test_operator_example_runs_as_printed(tmp_path: Path) -> None:
-    assert len(EXAMPLES) == 2
     printed = re.fullmatch(
         r"on (.+): error ([\d.]+), one int8 step is ([\d.]+)\n", output_of(EXAMPLES[1], tmp_path)
     )
@@ -46,6 +45,11 @@ def test_operator_example_runs_as_printed(tmp_path: Path) -> None:
     error, step = float(printed[2]), float(printed[3])
     # The input's and the weights' rounding add to the half step of the output's own.
     assert 0 < error < 3 * step
+
+
+def test_graph_example_runs_as_printed(tmp_path: Path) -> None:
+    assert len(EXAMPLES) == 3
+    assert output_of(EXAMPLES[2], tmp_path) == "tensor([1., 3., 5.])\n"
 
 
 def test_named_files_exist() -> None:

@@ -5,13 +5,25 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <tuple>
 #include <vector>
 
+#include "kernels/host_gemm.h"
+#include "kernels/host_weight_cache.h"
 #include "kernels/kernel_family.h"
+#include "kernels/linear_candidates.h"
+#include "kernels/linear_choice.h"
 #include "kernels/seeded_faults.h"
+#include "kernels/self_test.h"
+#include "kernels/tuning_file.h"
+#include "kernels/warning.h"
 #include "kernels/weight_cache.h"
 #include "vulkan/context.h"
+#include "vulkan/driver_fault.h"
 #include "vulkan/error.h"
 #include "vulkan/profiler.h"
 #include "vulkan/selection.h"
@@ -37,6 +49,7 @@ py::dict describe(const vulkan::DeviceInfo& info) {
       "unusable_because"_a = info.unusable_because,
       "features"_a = py::dict("int_dot"_a = info.int_dot, "int_dot_accelerated"_a = info.int_dot_accelerated,
                               "subgroup_arithmetic"_a = info.subgroup_arithmetic,
+                              "subgroup_shuffle"_a = info.subgroup_shuffle,
                               "subgroup_size"_a = info.subgroup_size, "cooperative_matrix_int8"_a = shapes,
                               "host_import"_a = info.host_import, "unified_memory"_a = info.unified_memory,
                               "max_binding_bytes"_a = info.limits.maxStorageBufferRange,
@@ -115,6 +128,85 @@ double empty_submit_us(int iterations) {
   return times[times.size() / 2];
 }
 
+std::mutex warnings_mutex;
+std::deque<std::string> warnings;
+
+/// Called by the interpreter's main thread between two instructions.
+int deliver_warnings(void* /*unused*/) {
+  for (;;) {
+    std::string message;
+    {
+      const std::lock_guard lock(warnings_mutex);
+      if (warnings.empty()) return 0;
+      message = std::move(warnings.front());
+      warnings.pop_front();
+    }
+    if (PyErr_WarnEx(PyExc_RuntimeWarning, message.c_str(), 1) < 0) return -1;
+  }
+}
+
+/// Whoever warns may hold a lock that the GIL's holder waits for, so nobody waits for the GIL here.
+void warn_later(const std::string& message) {
+  {
+    const std::lock_guard lock(warnings_mutex);
+    warnings.push_back(message);
+  }
+  if (Py_IsInitialized() != 0) Py_AddPendingCall(&deliver_warnings, nullptr);
+}
+
+/// A problem on the device that CPU tensors go to, and how its kernel is chosen.
+struct Choice {
+  std::shared_ptr<const vulkan::Selection> selection = vulkan::current_selection();
+  vulkan::Device& device = selected_device();
+  kernels::LinearChoices& choices = kernels::LinearChoices::of(device);
+  kernels::KernelFamily family = kernels::choose_family(device.info(), selection->disabled);
+  kernels::LinearProblem problem;
+
+  explicit Choice(const std::tuple<uint32_t, uint32_t, uint32_t>& sizes, bool float_output = false) {
+    std::tie(problem.M, problem.K, problem.N) = sizes;
+    problem.float_output = float_output;
+  }
+
+  std::vector<kernels::LinearPlan> candidates() const {
+    return kernels::linear_candidates(device.info(), family, problem);
+  }
+};
+
+using Sizes = std::tuple<uint32_t, uint32_t, uint32_t>;  // M, K, N
+
+/// (variant, kernel, workgroups) of every plan worth trying.
+std::vector<std::tuple<std::string, std::string, uint32_t>> linear_candidates(const Sizes& sizes,
+                                                                              bool float_output) {
+  std::vector<std::tuple<std::string, std::string, uint32_t>> described;
+  for (const kernels::LinearPlan& plan : Choice(sizes, float_output).candidates()) {
+    described.emplace_back(kernels::variant_of(plan), plan.kernel, plan.workgroups);
+  }
+  return described;
+}
+
+std::string find_difference(const Sizes& sizes, bool float_output, const std::string& variant) {
+  const Choice choice(sizes, float_output);
+  for (const kernels::LinearPlan& plan : choice.candidates()) {
+    if (kernels::variant_of(plan) != variant) continue;
+    return kernels::find_difference(choice.device, plan, choice.problem);
+  }
+  throw std::invalid_argument("variant: no candidate is called '" + variant + "'");
+}
+
+/// The kernel for a problem, which has passed the self-test when this returns.
+std::string tested_kernel(const Sizes& sizes) {
+  const Choice choice(sizes);
+  return choice.choices.get(choice.family, choice.problem).name;
+}
+
+std::vector<std::pair<std::string, std::string>> switched_off() {
+  std::vector<std::pair<std::string, std::string>> off;
+  for (const kernels::SwitchedOff& each : kernels::LinearChoices::of(selected_device()).switched_off()) {
+    off.emplace_back(each.feature, each.evidence);
+  }
+  return off;
+}
+
 /// The Python function that watches a storage; lives as long as the process.
 py::object& watcher_function() {
   static py::object& function = *std::make_unique<py::object>().release();
@@ -157,6 +249,26 @@ PYBIND11_MODULE(_C, module) {
   });
   module.def("empty_submit_us", &empty_submit_us, py::arg("iterations"), release());
 
+  kernels::set_warning_handler(&warn_later);
+  module.def("linear_candidates", &linear_candidates, py::arg("sizes"), py::arg("float_output"), release());
+  module.def("find_difference", &find_difference, py::arg("sizes"), py::arg("float_output"),
+             py::arg("variant"), release());
+  module.def("tested_kernel", &tested_kernel, py::arg("sizes"), release());
+  module.def("switched_off", &switched_off, release());
+  module.def(
+      "prefer_linear",
+      [](const Sizes& sizes, bool float_output, const std::string& variant) {
+        const Choice choice(sizes, float_output);
+        choice.choices.prefer(choice.family, choice.problem, variant);
+      },
+      py::arg("sizes"), py::arg("float_output"), py::arg("variant"), release());
+  module.def("tuning_file", [] { return kernels::TuningFile::path().string(); });
+  module.def(
+      "tuned_classes", [] { return kernels::LinearChoices::of(selected_device()).tuned_classes(); },
+      release());
+  // For tests.
+  module.def("seed_driver_fault", &vulkan::seed_driver_fault, py::arg("fault"), py::arg("shader"));
+
   module.def("set_storage_watcher", [](py::function function) {
     watcher_function() = std::move(function);
     kernels::set_storage_watcher(&call_watcher);
@@ -164,11 +276,26 @@ PYBIND11_MODULE(_C, module) {
   module.def(
       "forget_storage",
       [](uintptr_t begin, size_t bytes) {
+        kernels::HostWeightCache::instance().forget(reinterpret_cast<const void*>(begin), bytes);
         kernels::WeightCache::instance().forget(reinterpret_cast<const void*>(begin), bytes);
       },
       release());
-  module.def("clear_weight_cache", [] { kernels::WeightCache::instance().clear(); }, release());
-  module.def("weight_cache_bytes", [] { return kernels::WeightCache::instance().bytes(); }, release());
+  module.def(
+      "clear_weight_cache",
+      [] {
+        kernels::HostWeightCache::instance().clear();
+        kernels::WeightCache::instance().clear();
+      },
+      release());
+  module.def(
+      "weight_cache_bytes",
+      [] { return kernels::HostWeightCache::instance().bytes() + kernels::WeightCache::instance().bytes(); },
+      release());
+
+  // For tests: the instruction sets of the host kernel that this processor has, and forcing one of them.
+  module.def("_host_variants", &kernels::host_variants, release());
+  module.def("_host_variant", &kernels::host_variant, release());
+  module.def("_force_host_variant", &kernels::force_host_variant, py::arg("name"), release());
 
   module.def(
       "close",

@@ -24,9 +24,17 @@ class Allocator final : public c10::DeviceAllocator {
     const c10::Device device(c10::DeviceType::PrivateUse1, current_device());
     vulkan::Device& vulkan_device = device_at(device.index());
     if (bytes == 0) return {nullptr, nullptr, &free_block, device};
-    try {
+    const auto try_to = [&]() -> c10::DataPtr {
       vulkan::DeviceBlock* block = vulkan_device.memory().allocate(bytes);
       return {block->address(), block, &free_block, device};
+    };
+    try {
+      try {
+        return try_to();
+      } catch (const vulkan::OutOfMemory&) {
+        if (!drop_dead_packed_weights()) throw;
+      }
+      return try_to();
     } catch (const vulkan::OutOfMemory& error) {
       TORCH_CHECK_WITH(OutOfMemoryError, false, std::string("vk: out of memory: ") + error.what());
     }
@@ -77,13 +85,19 @@ c10::DeviceAllocator& allocator() {
   return instance;
 }
 
-const vulkan::DeviceBlock& block_of(const c10::DataPtr& data) {
-  if (data.get_deleter() == &free_block && data.get_context() != nullptr) {
-    return *static_cast<const vulkan::DeviceBlock*>(data.get_context());
-  }
-  // torch's pickling, for one, makes tensors from addresses alone.
+bool owns_block(const c10::DataPtr& data) {
+  return data.get_deleter() == &free_block && data.get_context() != nullptr;
+}
+
+vulkan::BufferRange memory_of(const c10::DataPtr& data) {
+  if (owns_block(data)) return static_cast<const vulkan::DeviceBlock*>(data.get_context())->buffer().range();
+  // DLPack and torch's pickling, for two, make tensors from addresses alone.
   for (c10::DeviceIndex i = 0; i < device_count(); ++i) {
-    if (const vulkan::DeviceBlock* block = device_at(i).memory().find(data.get())) return *block;
+    const vulkan::DeviceBlock* block = device_at(i).memory().find(data.get());
+    if (block == nullptr) continue;
+    const auto first = static_cast<VkDeviceSize>(static_cast<const std::byte*>(data.get()) -
+                                                 static_cast<const std::byte*>(block->address()));
+    return block->buffer().range().subrange(first, block->buffer().size() - first);
   }
   TORCH_CHECK(false, "vk: this memory is not a vk tensor's");
 }

@@ -10,9 +10,12 @@ namespace q8ta::device {
 /// unique, but not readable by the host.
 c10::DeviceAllocator& allocator();
 
-/// The block behind a storage's memory: also where torch has made the storage from nothing but the address of
-/// another one. Throws if the memory is not from this allocator.
-const vulkan::DeviceBlock& block_of(const c10::DataPtr& data);
+/// Device memory from a storage's first byte to the end of its block: also where torch has made the storage
+/// from nothing but an address in another one. Throws if the memory is not from this allocator.
+vulkan::BufferRange memory_of(const c10::DataPtr& data);
+
+/// Whether the storage has its block for itself, unlike one that torch has made from an address.
+bool owns_block(const c10::DataPtr& data);
 
 /// Makes it torch's allocator of the device.
 void register_allocator();

@@ -38,8 +38,7 @@ vulkan::BufferRange operand_memory(const at::TensorIteratorBase& iterator, int o
   const c10::DataPtr& data = iterator.tensor_base(operand).storage().data_ptr();
   const auto offset =
       static_cast<std::byte*>(iterator.data_ptr(operand)) - static_cast<std::byte*>(data.get());
-  return block_of(data).buffer().range().subrange(static_cast<VkDeviceSize>(offset),
-                                                  static_cast<VkDeviceSize>(bytes));
+  return memory_of(data).subrange(static_cast<VkDeviceSize>(offset), static_cast<VkDeviceSize>(bytes));
 }
 
 /// Queues y = op(...) for the operands of the iterator: y, then the tensors. False, and nothing done, if the

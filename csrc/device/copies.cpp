@@ -100,11 +100,10 @@ void resize_storage(c10::StorageImpl& storage, size_t bytes) {
   at::DataPtr data = allocator().allocate(bytes);
   const size_t kept = std::min(bytes, storage.nbytes());
   if (kept > 0) {
-    const vulkan::DeviceBlock& from = block_of(storage.data_ptr());
-    const vulkan::DeviceBlock& to = block_of(data);
+    const vulkan::BufferRange from = memory_of(storage.data_ptr());
+    const vulkan::BufferRange to = memory_of(data);
     device_at(storage.device().index()).stream().record([&](vulkan::Recorder& recorder) {
-      recorder.copy(from.buffer().range().subrange(0, kept), to.buffer().range().subrange(0, kept),
-                    {"resize", "copy"});
+      recorder.copy(from.subrange(0, kept), to.subrange(0, kept), {"resize", "copy"});
     });
   }
   storage.set_data_ptr_noswap(std::move(data));

@@ -32,8 +32,9 @@ void open_devices() {
   opened[count++] = selection->device;
   vulkan::Context& context = vulkan::Context::get();
   for (const vulkan::DeviceInfo& info : context.devices()) {
-    const bool another = info.usable() && !info.software() && info.index != selection->device->info().index;
-    if (!another || static_cast<size_t>(count) == opened.size()) continue;
+    const bool another = info.usable() && info.index != selection->device->info().index;
+    const bool wanted = !info.software() || selection->device->info().software();
+    if (!another || !wanted || static_cast<size_t>(count) == opened.size()) continue;
     try {
       opened[count] = &context.device(info.index);
       ++count;

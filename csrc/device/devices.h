@@ -8,7 +8,8 @@
 namespace q8ta::device {
 
 /// Fixes what vk:0, vk:1, ... are: the device that CPU tensors go to, then the other hardware GPUs that can
-/// be opened. Throws vulkan::Error with the reason when there is none.
+/// be opened, and other software devices if the first is one. Throws vulkan::Error with the reason when there
+/// is none.
 void open_devices();
 
 c10::DeviceIndex device_count();

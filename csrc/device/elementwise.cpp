@@ -36,10 +36,7 @@ void for_each_part(const at::Tensor& like, Record record) {
 /// x with the sizes and strides of `like`, in a place that a binding can start at: the kernels go through
 /// memory in order.
 at::Tensor laid_out_like(const at::Tensor& like, const at::Tensor& x) {
-  const auto offset = static_cast<VkDeviceSize>(x.storage_offset()) * x.element_size();
-  if (x.sizes() == like.sizes() && x.strides() == like.strides() &&
-      offset % vulkan_device_of(x).binding_alignment() == 0)
-    return x;
+  if (x.sizes() == like.sizes() && x.strides() == like.strides() && starts_binding(x)) return x;
   return at::empty_strided(like.sizes(), like.strides(), x.options()).copy_(x);
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "device/devices.h"
+#include "device/packed_weights.h"
 
 namespace q8ta::device {
 namespace {
@@ -45,6 +46,8 @@ void Graph::end(void (vulkan::Graph::*how)()) {
 }
 
 void Graph::capture_end() { end(&vulkan::Graph::end_capture); }
+
+void Graph::replay() { repack_written_weights(*graph_.replay()); }
 
 void Graph::give_up_capture() { end(&vulkan::Graph::give_up_capture); }
 

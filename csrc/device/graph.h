@@ -19,7 +19,7 @@ class Graph {
   void capture_end();
   /// Ends the capture, and there is no graph.
   void give_up_capture();
-  void replay() { graph_.replay(); }
+  void replay();
   void reset() { graph_.reset(); }
 
  private:

@@ -5,6 +5,7 @@
 
 #include "device/copies.h"
 #include "device/devices.h"
+#include "device/pinned_memory.h"
 
 namespace q8ta::device {
 namespace {
@@ -33,9 +34,8 @@ struct Hooks final : public at::PrivateUse1HooksInterface {
     return at::detail::createCPUGenerator();
   }
 
-  // Host memory needs no pinning: everything goes through staging memory.
-  at::Allocator* getPinnedMemoryAllocator() const override { return c10::GetAllocator(c10::DeviceType::CPU); }
-  bool isPinnedPtr(const void* /*data*/) const override { return false; }
+  at::Allocator* getPinnedMemoryAllocator() const override { return &pinned_allocator(); }
+  bool isPinnedPtr(const void* data) const override { return is_pinned(data); }
 
   void resizePrivateUse1Bytes(const c10::Storage& storage, size_t bytes) const override;
 };

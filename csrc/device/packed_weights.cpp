@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "device/allocator.h"
 #include "device/tensor_memory.h"
 #include "kernels/weight_cache.h"
 #include "vulkan/device_stream.h"
@@ -29,9 +30,12 @@ struct Key {
 struct Entry {
   c10::weak_intrusive_ptr<c10::StorageImpl> storage;
   const void* data;  ///< a storage may get other memory
+  uint64_t buffer_id;
   int64_t version;
   at::Tensor packed;
 };
+
+constexpr int64_t kOutdated = -1;
 
 /// Inference tensors count no edits: as on the CPU, the weight cache has to be cleared after one.
 int64_t version_of(const at::Tensor& weights) { return weights.is_inference() ? 0 : weights._version(); }
@@ -64,7 +68,14 @@ class PackedWeights {
     if (!is_new) std::swap(place->second, entry);
   }
 
-  void drop_dead() {
+  void outdate(const vulkan::BufferIds& written) {
+    const std::lock_guard lock(mutex_);
+    for (auto& [key, entry] : entries_) {
+      if (written.contains(entry.buffer_id)) entry.version = kOutdated;
+    }
+  }
+
+  bool drop_dead() {
     std::vector<Entry> dead;  // destroyed without the lock: that may call into Python
     const std::lock_guard lock(mutex_);
     for (auto entry = entries_.begin(); entry != entries_.end();) {
@@ -75,6 +86,7 @@ class PackedWeights {
         ++entry;
       }
     }
+    return !dead.empty();
   }
 
   void clear() {
@@ -109,10 +121,7 @@ void pack(const at::Tensor& weights, kernels::PackOrder order, const at::Tensor&
 /// Whether the kernels can read the weights where they are.
 bool lies_packed(const at::Tensor& weights, kernels::PackOrder order) {
   return order == kernels::PackOrder::weights && weights.is_contiguous() &&
-         kernels::weight_row_bytes(weights.size(1)) == weights.size(1) &&
-         static_cast<VkDeviceSize>(weights.storage_offset()) %
-                 vulkan_device_of(weights).binding_alignment() ==
-             0;
+         kernels::weight_row_bytes(weights.size(1)) == weights.size(1) && starts_binding(weights);
 }
 
 }  // namespace
@@ -127,23 +136,29 @@ at::Tensor packed_weights(const at::Tensor& weights, kernels::PackOrder order) {
                 weights.stride(0),
                 weights.stride(1),
                 order};
+  const auto new_copy = [&] {
+    return at::empty({4 * kernels::packed_words({1, key.N, key.K}, order)}, weights.options());
+  };
+  // Of memory that is another storage's, too (DLPack), torch does not count all edits.
+  const bool counted = owns_block(storage.data_ptr());
+  if (!counted || vulkan::Capture::of_this_thread(vulkan_device_of(weights)) != nullptr) {
+    const at::Tensor packed = new_copy();
+    pack(weights, order, packed);
+    return packed;
+  }
   PackedWeights& cache = PackedWeights::instance();
-  auto found = cache.find(key, weights);
+  const auto found = cache.find(key, weights);
   if (found && found->second) return found->first;
   const int64_t version = version_of(weights);
-  // What a graph packs is there when the graph runs, and for its own commands only.
-  const bool in_capture = vulkan::Capture::of_this_thread(vulkan_device_of(weights)) != nullptr;
-  // Edited weights are packed to where the old ones were: a graph that reads them there reads the new ones.
-  const at::Tensor packed =
-      found && !in_capture
-          ? found->first
-          : at::empty({4 * kernels::packed_words({1, key.N, key.K}, order)}, weights.options());
+  const at::Tensor packed = found ? found->first : new_copy();
   pack(weights, order, packed);
-  if (in_capture) return packed;
-  cache.store(key, {storage.getWeakStorageImpl(), storage.data(), version, packed});
+  cache.store(key,
+              {storage.getWeakStorageImpl(), storage.data(), memory_of(weights).buffer_id, version, packed});
   return packed;
 }
 
-void drop_dead_packed_weights() { PackedWeights::instance().drop_dead(); }
+void repack_written_weights(const vulkan::BufferIds& written) { PackedWeights::instance().outdate(written); }
+
+bool drop_dead_packed_weights() { return PackedWeights::instance().drop_dead(); }
 
 }  // namespace q8ta::device

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "device/allocator.h"
 #include "device/tensor_memory.h"
 #include "kernels/elementwise.h"
 #include "vulkan/device_stream.h"
@@ -48,7 +49,9 @@ bool owns_its_words(const at::Tensor& to, uint32_t first_element) {
   const auto bytes = static_cast<int64_t>(to.element_size());
   if (bytes >= 4) return true;
   const int64_t end = (to.storage_offset() + to.numel()) * bytes;
-  const bool whole = to.numel() * bytes % 4 == 0 || end == static_cast<int64_t>(to.storage().nbytes());
+  const c10::Storage& storage = to.storage();
+  const bool last = end == static_cast<int64_t>(storage.nbytes()) && owns_block(storage.data_ptr());
+  const bool whole = to.numel() * bytes % 4 == 0 || last;
   return first_element * bytes % 4 == 0 && whole;
 }
 

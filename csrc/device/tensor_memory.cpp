@@ -17,10 +17,6 @@ int64_t span_bytes(const at::Tensor& tensor) {
 
 namespace {
 
-const vulkan::DeviceBlock& block_of(const at::Tensor& tensor) {
-  return device::block_of(tensor.storage().data_ptr());
-}
-
 int64_t offset_of(const at::Tensor& tensor) {
   return tensor.storage_offset() * static_cast<int64_t>(tensor.element_size());
 }
@@ -28,23 +24,26 @@ int64_t offset_of(const at::Tensor& tensor) {
 }  // namespace
 
 int64_t readable_bytes(const at::Tensor& tensor) {
-  return static_cast<int64_t>(block_of(tensor).buffer().size()) - offset_of(tensor);
+  return static_cast<int64_t>(memory_of(tensor.storage().data_ptr()).size) - offset_of(tensor);
+}
+
+bool starts_binding(const at::Tensor& tensor) {
+  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) %
+             vulkan_device_of(tensor).binding_alignment() ==
+         0;
 }
 
 at::Tensor bindable(const at::Tensor& tensor) {
-  // Nearly always so, and asked for every argument of every operator.
-  if (tensor.storage_offset() == 0 && tensor.is_contiguous()) return tensor;
   const at::Tensor dense = tensor.contiguous();
-  const auto offset = static_cast<VkDeviceSize>(offset_of(dense));
-  return offset % vulkan_device_of(dense).binding_alignment() == 0 ? dense : dense.clone();
+  return starts_binding(dense) ? dense : dense.clone();
 }
 
 vulkan::BufferRange memory_of(const at::Tensor& tensor) {
   const int64_t bytes = span_bytes(tensor);
   if (bytes == 0) return {};
   const int64_t offset = offset_of(tensor);
-  return block_of(tensor).buffer().range().subrange(static_cast<VkDeviceSize>(offset),
-                                                    static_cast<VkDeviceSize>(bytes));
+  return memory_of(tensor.storage().data_ptr())
+      .subrange(static_cast<VkDeviceSize>(offset), static_cast<VkDeviceSize>(bytes));
 }
 
 }  // namespace q8ta::device

@@ -17,6 +17,9 @@ vulkan::BufferRange memory_of(const at::Tensor& tensor);
 /// Bytes of the block from the tensor's first element on.
 int64_t readable_bytes(const at::Tensor& tensor);
 
+/// Whether a binding can start at the tensor's first element.
+bool starts_binding(const at::Tensor& tensor);
+
 /// The tensor, contiguous and in a place that a binding can start at.
 at::Tensor bindable(const at::Tensor& tensor);
 

@@ -4,7 +4,6 @@
 
 #include "kernels/layout.h"
 #include "vulkan/device.h"
-#include "vulkan/shader.h"
 
 namespace q8ta::kernels {
 namespace {
@@ -73,21 +72,13 @@ const char* kernel_name(FloatOp op) {
   return "";
 }
 
-/// Whether the device can run the shaders' variants that flush nothing, and the build has them.
-bool preserves_subnormals(vulkan::Device& device) {
-  static const bool built = vulkan::find_shader("quantization.subnormal") != nullptr &&
-                            vulkan::find_shader("float_map.subnormal") != nullptr;
-  return built && device.info().preserves_subnormals;
-}
-
 }  // namespace
 
 void record_byte_map(vulkan::Recorder& recorder, const ByteMap& map, const vulkan::BufferRange& x,
                      const vulkan::BufferRange& other, const vulkan::BufferRange& y, uint32_t count,
                      const char* op) {
-  const vulkan::PipelineSpec spec = spec_of<BytePushConstants>(
-      preserves_subnormals(recorder.device()) ? "quantization.subnormal" : "quantization",
-      {static_cast<uint32_t>(map.op), map.is_signed ? 1U : 0U}, 3);
+  const vulkan::PipelineSpec spec =
+      spec_of<BytePushConstants>("quantization", {static_cast<uint32_t>(map.op), map.is_signed ? 1U : 0U}, 3);
   const Quantization& quantization = map.quantization;
   const BytePushConstants arguments{count,
                                     quantization.input_scale,
@@ -105,8 +96,8 @@ void record_float_map(vulkan::Recorder& recorder, FloatOp op, NumberOperand numb
                       const vulkan::BufferRange& a, const vulkan::BufferRange& b,
                       const vulkan::BufferRange& y, const char* name) {
   const vulkan::PipelineSpec spec = spec_of<FloatMap>(
-      preserves_subnormals(recorder.device()) ? "float_map.subnormal" : "float_map",
-      {static_cast<uint32_t>(op), static_cast<uint32_t>(number), map.dimensions > 0 ? 1U : 0U}, 3);
+      "float_map", {static_cast<uint32_t>(op), static_cast<uint32_t>(number), map.dimensions > 0 ? 1U : 0U},
+      3);
   recorder.dispatch(recorder.device().pipelines().get(spec), {{a}, {b}, {y, true}},
                     std::as_bytes(std::span(&map, 1)), workgroups_for(map.count),
                     {name, kernel_name(op), map.count, 1, 1});

@@ -7,9 +7,6 @@
 
 namespace q8ta::kernels {
 
-/// q = clamp(roundEven(y / output_scale) + output_zero_point, -128, 127) for `count` values.
-void host_quantize(const Quantization& quantization, const float* y, int64_t count, int8_t* q);
-
 /// What each int8 value x (at index x + 128) becomes: dequantized by the input's, quantized by the output's
 /// parameters.
 std::array<int8_t, 256> requantize_table(const Quantization& quantization);

@@ -27,13 +27,13 @@ const char* KernelFamily::dot_gemm_name(bool float_output) const {
 }
 
 KernelFamily choose_family(const vulkan::DeviceInfo& info, const vulkan::DisabledFeatures& disabled) {
+  // The build leaves out what its GLSL compiler cannot express. Looked up once: this runs for every op.
+  static const bool has_int_dot = vulkan::find_shader("linear_gemm.int_dot") != nullptr;
+  static const bool has_coopmat = vulkan::find_shader("linear_gemm_coopmat") != nullptr;
   KernelFamily family;
-  // The build leaves the dot product out when its GLSL compiler cannot express it.
-  family.int_dot = info.int_dot && !disabled.int_dot && vulkan::find_shader("linear_gemm.int_dot") != nullptr;
+  family.int_dot = info.int_dot && !disabled.int_dot && has_int_dot;
   family.subgroup = info.subgroup_arithmetic && !disabled.subgroup && subgroup_gemv_fits(info);
-  if (!disabled.cooperative_matrix && vulkan::find_shader("linear_gemm_coopmat") != nullptr) {
-    family.matrix = choose_cooperative_matrix(info);
-  }
+  if (!disabled.cooperative_matrix && has_coopmat) family.matrix = choose_cooperative_matrix(info);
   return family;
 }
 

@@ -4,8 +4,8 @@
 #include <array>
 #include <optional>
 
+#include "kernels/linear_choice.h"
 #include "kernels/linear_dispatch.h"
-#include "kernels/linear_plan.h"
 #include "kernels/pack.h"
 #include "vulkan/stream_pool.h"
 
@@ -84,16 +84,16 @@ vulkan::BufferRange record_prepare_x(vulkan::Recorder& recorder, const LinearPro
 
 void record_linear(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
                    const LinearBuffers& buffers) {
-  const LinearPlan plan = plan_linear(recorder.device().info(), family, problem);
+  const LinearKernel kernel = LinearChoices::of(recorder.device()).get(family, problem);
   const bool row_major = problem.M == 1 || problem.N % 4 == 0 || problem.float_output;
   if (row_major) {
-    record_linear_dispatch(recorder, plan, problem, buffers);
+    record_linear_dispatch(recorder, kernel, problem, buffers);
     return;
   }
   const Matrices matrix{1, problem.M, problem.N};
   LinearBuffers packed = buffers;
   packed.y = recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, PackOrder::rows_4w)));
-  record_linear_dispatch(recorder, plan, problem, packed);
+  record_linear_dispatch(recorder, kernel, problem, packed);
   record_unpack(recorder, packed.y, matrix, PackOrder::rows_4w, buffers.y, problem.op);
 }
 

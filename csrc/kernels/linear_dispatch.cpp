@@ -23,11 +23,15 @@ constexpr uint32_t kFlagBias = 2;
 
 }  // namespace
 
-void record_linear_dispatch(vulkan::Recorder& recorder, const LinearPlan& plan, const LinearProblem& problem,
-                            const LinearBuffers& buffers) {
+LinearKernel make_linear_kernel(vulkan::Device& device, const LinearPlan& plan) {
   vulkan::PipelineSpec spec = plan.spec;
   spec.bindings = 6;
   spec.push_constant_bytes = sizeof(LinearPushConstants);
+  return {&device.pipelines().get(spec), plan.workgroups, plan.kernel};
+}
+
+void record_linear_dispatch(vulkan::Recorder& recorder, const LinearKernel& kernel,
+                            const LinearProblem& problem, const LinearBuffers& buffers) {
   const Quantization& quantization = problem.quantization;
   const LinearPushConstants arguments{
       problem.M,
@@ -40,15 +44,15 @@ void record_linear_dispatch(vulkan::Recorder& recorder, const LinearPlan& plan, 
       (problem.relu ? kFlagRelu : 0U) | (problem.has_bias ? kFlagBias : 0U),
   };
   const ChannelBuffers& channels = buffers.channels;
-  recorder.dispatch(recorder.device().pipelines().get(spec),
+  recorder.dispatch(*kernel.pipeline,
                     {{buffers.x},
                      {buffers.weights},
                      {channels.weight_sums},
                      {channels.weight_scales},
                      {channels.bias},
                      {buffers.y, true}},
-                    std::as_bytes(std::span(&arguments, 1)), plan.workgroups,
-                    {problem.op, plan.kernel, problem.M, problem.K, problem.N});
+                    std::as_bytes(std::span(&arguments, 1)), kernel.workgroups,
+                    {problem.op, kernel.name, problem.M, problem.K, problem.N});
 }
 
 }  // namespace q8ta::kernels

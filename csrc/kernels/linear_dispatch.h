@@ -5,9 +5,18 @@
 
 namespace q8ta::kernels {
 
-/// Records the dispatch of a plan. The ranges of x and weights hold rows of weight_row_bytes(K); y is whole
+/// A plan whose pipeline is made.
+struct LinearKernel {
+  const vulkan::Pipeline* pipeline = nullptr;
+  uint32_t workgroups = 0;
+  const char* name = "";  ///< for the profile
+};
+
+LinearKernel make_linear_kernel(vulkan::Device& device, const LinearPlan& plan);
+
+/// Records its dispatch. The ranges of x and weights hold rows of weight_row_bytes(K); y is whole
 /// words.
-void record_linear_dispatch(vulkan::Recorder& recorder, const LinearPlan& plan, const LinearProblem& problem,
-                            const LinearBuffers& buffers);
+void record_linear_dispatch(vulkan::Recorder& recorder, const LinearKernel& kernel,
+                            const LinearProblem& problem, const LinearBuffers& buffers);
 
 }  // namespace q8ta::kernels

@@ -35,19 +35,34 @@ GemmTile choose_tile(const vulkan::DeviceInfo& info, const LinearProblem& proble
   return kTiles.back();
 }
 
-}  // namespace
-
-LinearPlan plan_linear_gemm(const vulkan::DeviceInfo& info, const KernelFamily& family,
-                            const LinearProblem& problem) {
-  const GemmTile tile = choose_tile(info, problem);
+LinearPlan make_plan(const KernelFamily& family, const LinearProblem& problem, const GemmTile& tile) {
   const bool k_tail = weight_row_bytes(problem.K) % tile.tile_k != 0;
   LinearPlan plan;
   plan.spec.shader = family.int_dot ? "linear_gemm.int_dot" : "linear_gemm.plain";
   plan.spec.set_constants({tile.threads, problem.float_output ? 1U : 0U, k_tail ? 1U : 0U, tile.rows,
                            tile.words, tile.tile_k, tile.unroll});
-  plan.workgroups = static_cast<uint32_t>(tile_count(problem, tile.tile_m(), tile.tile_n()));
+  plan.problem_constants |= 1U << 2U;  // k_tail
+  plan.tile_m = tile.tile_m();
+  plan.tile_n = tile.tile_n();
+  plan.workgroups = static_cast<uint32_t>(tile_count(problem, plan.tile_m, plan.tile_n));
   plan.kernel = family.dot_gemm_name(problem.float_output);
   return plan;
+}
+
+}  // namespace
+
+LinearPlan plan_linear_gemm(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                            const LinearProblem& problem) {
+  return make_plan(family, problem, choose_tile(info, problem));
+}
+
+std::vector<LinearPlan> linear_gemm_candidates(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                                               const LinearProblem& problem) {
+  std::vector<LinearPlan> plans;
+  for (const GemmTile& tile : kTiles) {
+    if (tile.fits(info)) plans.push_back(make_plan(family, problem, tile));
+  }
+  return plans;
 }
 
 }  // namespace q8ta::kernels

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "kernels/layout.h"
 #include "kernels/linear_plan.h"
 
@@ -16,5 +18,9 @@ inline int64_t tile_count(const LinearProblem& problem, uint32_t tile_m, uint32_
 /// shaders/linear_gemm.comp
 LinearPlan plan_linear_gemm(const vulkan::DeviceInfo& info, const KernelFamily& family,
                             const LinearProblem& problem);
+
+/// Its tiles that fit the device.
+std::vector<LinearPlan> linear_gemm_candidates(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                                               const LinearProblem& problem);
 
 }  // namespace q8ta::kernels

@@ -13,6 +13,7 @@ namespace {
 struct MatrixTile {
   uint32_t tile_m, tile_n, tile_k, subgroups_m, subgroups_n, slices;
 
+  bool operator==(const MatrixTile&) const = default;
   uint32_t subgroups() const { return subgroups_m * subgroups_n * slices; }
 
   uint32_t shared_bytes(const vulkan::CooperativeMatrixShape& matrix) const {
@@ -72,6 +73,24 @@ const MatrixTile* choose_tile(const vulkan::DeviceInfo& info, const vulkan::Coop
   return last_fitting;
 }
 
+LinearPlan make_plan(const vulkan::DeviceInfo& info, const KernelFamily& family, const LinearProblem& problem,
+                     const MatrixTile& tile) {
+  const vulkan::CooperativeMatrixShape& matrix = *family.matrix;
+  const bool k_tail = weight_row_bytes(problem.K) % tile.tile_k != 0;
+  LinearPlan plan;
+  plan.spec.shader = "linear_gemm_coopmat";
+  plan.spec.set_constants({tile.subgroups() * info.subgroup_size, problem.float_output ? 1U : 0U,
+                           k_tail ? 1U : 0U, info.subgroup_size, matrix.M, matrix.N, matrix.K, tile.tile_m,
+                           tile.tile_n, tile.tile_k, tile.subgroups_m, tile.subgroups_n, tile.slices});
+  plan.problem_constants |= 1U << 2U;  // k_tail
+  plan.spec.requires_subgroup_size = true;
+  plan.tile_m = tile.tile_m;
+  plan.tile_n = tile.tile_n;
+  plan.workgroups = static_cast<uint32_t>(tile_count(problem, tile.tile_m, tile.tile_n));
+  plan.kernel = family.gemm_name(problem.float_output);
+  return plan;
+}
+
 }  // namespace
 
 std::optional<vulkan::CooperativeMatrixShape> choose_cooperative_matrix(const vulkan::DeviceInfo& info) {
@@ -92,18 +111,22 @@ std::optional<vulkan::CooperativeMatrixShape> choose_cooperative_matrix(const vu
 
 LinearPlan plan_linear_gemm_coopmat(const vulkan::DeviceInfo& info, const KernelFamily& family,
                                     const LinearProblem& problem) {
-  const vulkan::CooperativeMatrixShape& matrix = *family.matrix;
-  const MatrixTile& tile = *choose_tile(info, matrix, problem);
-  const bool k_tail = weight_row_bytes(problem.K) % tile.tile_k != 0;
-  LinearPlan plan;
-  plan.spec.shader = "linear_gemm_coopmat";
-  plan.spec.set_constants({tile.subgroups() * info.subgroup_size, problem.float_output ? 1U : 0U,
-                           k_tail ? 1U : 0U, info.subgroup_size, matrix.M, matrix.N, matrix.K, tile.tile_m,
-                           tile.tile_n, tile.tile_k, tile.subgroups_m, tile.subgroups_n, tile.slices});
-  plan.spec.requires_subgroup_size = true;
-  plan.workgroups = static_cast<uint32_t>(tile_count(problem, tile.tile_m, tile.tile_n));
-  plan.kernel = family.gemm_name(problem.float_output);
-  return plan;
+  return make_plan(info, family, problem, *choose_tile(info, *family.matrix, problem));
+}
+
+std::vector<LinearPlan> linear_gemm_coopmat_candidates(const vulkan::DeviceInfo& info,
+                                                       const KernelFamily& family,
+                                                       const LinearProblem& problem) {
+  std::vector<LinearPlan> plans;
+  std::vector<const MatrixTile*> seen;
+  for (const Choice& choice : kChoices) {
+    const bool again =
+        std::any_of(seen.begin(), seen.end(), [&](const MatrixTile* tile) { return *tile == choice.tile; });
+    if (again || !choice.tile.fits(info, *family.matrix)) continue;
+    seen.push_back(&choice.tile);
+    plans.push_back(make_plan(info, family, problem, choice.tile));
+  }
+  return plans;
 }
 
 }  // namespace q8ta::kernels

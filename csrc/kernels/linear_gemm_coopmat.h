@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "kernels/linear_plan.h"
 
@@ -12,5 +13,10 @@ std::optional<vulkan::CooperativeMatrixShape> choose_cooperative_matrix(const vu
 /// shaders/linear_gemm_coopmat.comp
 LinearPlan plan_linear_gemm_coopmat(const vulkan::DeviceInfo& info, const KernelFamily& family,
                                     const LinearProblem& problem);
+
+/// Its tiles that fit the device.
+std::vector<LinearPlan> linear_gemm_coopmat_candidates(const vulkan::DeviceInfo& info,
+                                                       const KernelFamily& family,
+                                                       const LinearProblem& problem);
 
 }  // namespace q8ta::kernels

@@ -49,6 +49,33 @@ GemvShape choose_shape(const vulkan::DeviceInfo& info, const KernelFamily& famil
   return shape;
 }
 
+LinearPlan make_plan(const KernelFamily& family, const LinearProblem& problem, const GemvShape& shape) {
+  LinearPlan plan;
+  plan.spec.shader = family.subgroup
+                         ? (family.int_dot ? "linear_gemv.subgroup.int_dot" : "linear_gemv.subgroup.plain")
+                         : (family.int_dot ? "linear_gemv.shared.int_dot" : "linear_gemv.shared.plain");
+  plan.spec.set_constants({shape.threads, problem.float_output ? 1U : 0U, shape.rows, shape.split,
+                           shape.unroll, problem.M, shape.lanes});
+  plan.problem_constants |= 1U << 5U;  // M
+  plan.spec.requires_subgroup_size = family.subgroup;
+  plan.tile_m = problem.M;
+  plan.tile_n = shape.outputs();
+  plan.workgroups = static_cast<uint32_t>(ceil_div(problem.N, shape.outputs()));
+  plan.kernel = family.gemv_name(problem.float_output);
+  return plan;
+}
+
+/// Whether a shape is of use: whole words of outputs, at least one turn of its loop along K, and registers
+/// for what a thread loads and sums.
+bool worth_trying(const GemvShape& shape, const LinearProblem& problem) {
+  constexpr uint32_t kMostRegisters = 160;
+  if (shape.outputs() == 0 || shape.outputs() % 4 != 0) return false;
+  const int64_t turn = int64_t{16} * shape.lanes * shape.split * shape.unroll;
+  if (shape.split * shape.unroll > 1 && turn > weight_row_bytes(problem.K)) return false;
+  const uint32_t loaded = 4 * shape.unroll * (shape.rows + problem.M);
+  return loaded + shape.rows * problem.M <= kMostRegisters;
+}
+
 }  // namespace
 
 bool subgroup_gemv_fits(const vulkan::DeviceInfo& info) {
@@ -67,17 +94,27 @@ uint32_t gemv_rows(const KernelFamily& family) {
 
 LinearPlan plan_linear_gemv(const vulkan::DeviceInfo& info, const KernelFamily& family,
                             const LinearProblem& problem) {
-  const GemvShape shape = choose_shape(info, family, problem);
-  LinearPlan plan;
-  plan.spec.shader = family.subgroup
-                         ? (family.int_dot ? "linear_gemv.subgroup.int_dot" : "linear_gemv.subgroup.plain")
-                         : (family.int_dot ? "linear_gemv.shared.int_dot" : "linear_gemv.shared.plain");
-  plan.spec.set_constants({shape.threads, problem.float_output ? 1U : 0U, shape.rows, shape.split,
-                           shape.unroll, problem.M, shape.lanes});
-  plan.spec.requires_subgroup_size = family.subgroup;
-  plan.workgroups = static_cast<uint32_t>(ceil_div(problem.N, shape.outputs()));
-  plan.kernel = family.gemv_name(problem.float_output);
-  return plan;
+  return make_plan(family, problem, choose_shape(info, family, problem));
+}
+
+std::vector<LinearPlan> linear_gemv_candidates(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                                               const LinearProblem& problem) {
+  constexpr uint32_t kMostRows = 8;
+  std::vector<LinearPlan> plans;
+  if (!family.subgroup) {
+    if (problem.M == 1) plans.push_back(plan_linear_gemv(info, family, problem));
+    return plans;
+  }
+  if (problem.M > kMostRows) return plans;
+  for (const uint32_t rows : {1U, 2U, 4U}) {
+    for (const uint32_t split : {1U, 2U, 4U}) {
+      for (const uint32_t unroll : {1U, 2U, 4U}) {
+        const GemvShape shape{subgroup_threads(info), rows, split, unroll, info.subgroup_size};
+        if (worth_trying(shape, problem)) plans.push_back(make_plan(family, problem, shape));
+      }
+    }
+  }
+  return plans;
 }
 
 }  // namespace q8ta::kernels

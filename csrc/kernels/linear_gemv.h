@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "kernels/linear_plan.h"
 
 namespace q8ta::kernels {
@@ -13,5 +15,9 @@ uint32_t gemv_rows(const KernelFamily& family);
 /// shaders/linear_gemv.comp
 LinearPlan plan_linear_gemv(const vulkan::DeviceInfo& info, const KernelFamily& family,
                             const LinearProblem& problem);
+
+/// Its shapes that are worth trying for the problem.
+std::vector<LinearPlan> linear_gemv_candidates(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                                               const LinearProblem& problem);
 
 }  // namespace q8ta::kernels

@@ -17,6 +17,9 @@ struct LinearPlan {
   vulkan::PipelineSpec spec;
   uint32_t workgroups = 0;
   const char* kernel = "";  ///< for the profile
+  uint32_t tile_m = 0;      ///< rows and columns of y that a workgroup computes
+  uint32_t tile_n = 0;
+  uint32_t problem_constants = 1U << 1U;  ///< bits of the constants that follow from the problem
 };
 
 /// The fastest plan that is known for the device's kind and the problem's M, K, N.

@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <memory>
 
-#include "kernels/host_epilogue.h"
 #include "kernels/linear.h"
 #include "kernels/weight_cache.h"
 #include "ops/checks.h"
-#include "ops/int_matmul.h"
-#include "vulkan/profiler.h"
+#include "ops/host_linear.h"
+#include "ops/linear_tensors.h"
 #include "vulkan/selection.h"
 
 namespace q8ta::ops {
@@ -18,50 +17,6 @@ using kernels::CachedWeights;
 using kernels::DeviceChannels;
 using kernels::DeviceWeights;
 using kernels::WeightCache;
-
-constexpr int64_t kHostGrain = 16'384;  // elements of the epilogue worth a thread
-
-/// Contiguous host copies (or the tensors themselves) of what belongs to each output channel.
-class ChannelTensors {
- public:
-  explicit ChannelTensors(const LinearArguments<Tensor>& arguments)
-      : sums_(made_contiguous(arguments.weight_sums)), scales_(made_contiguous(arguments.weight_scales)) {
-    if (arguments.bias) bias_ = made_contiguous(*arguments.bias);
-  }
-
-  kernels::HostChannels pointers() const {
-    return {static_cast<const int32_t*>(sums_.const_data_ptr()),
-            static_cast<const float*>(scales_.const_data_ptr()),
-            bias_ ? static_cast<const float*>(bias_->const_data_ptr()) : nullptr};
-  }
-
- private:
-  Tensor sums_, scales_;
-  std::optional<Tensor> bias_;
-};
-
-/// What the cache needs so that it does not outlive a tensor that it knows only by address: null if the
-/// tensor's storage is watched, else the tensor.
-std::shared_ptr<void> watch(const Tensor& tensor) {
-  AtenTensorHandle handle = nullptr;
-  if (const kernels::StorageWatcher watcher = kernels::storage_watcher()) {
-    TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(tensor.get(), &handle));
-    if (watcher(handle)) return nullptr;
-  }
-  TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(tensor.get(), &handle));
-  return std::make_shared<Tensor>(handle);
-}
-
-Tensor empty_output(const CheckedLinear& checked) {
-  return empty_cpu(checked.output_sizes, checked.problem.float_output ? ScalarType::Float : ScalarType::Char);
-}
-
-kernels::ContentMark content_of(const Tensor& tensor) {
-  int64_t last_element = 0;
-  for (int64_t i = 0; i < tensor.dim(); ++i) last_element += (tensor.size(i) - 1) * tensor.stride(i);
-  const auto bytes = static_cast<size_t>(last_element + 1) * tensor.element_size();
-  return {version_of(tensor), kernels::sample_bytes(tensor.const_data_ptr(), bytes)};
-}
 
 /// Whether the weights lie in memory as the kernels read them, padding included.
 bool is_packed(const Tensor& weights) {
@@ -126,29 +81,6 @@ Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments<T
   if (!y) y = empty_output(checked);
   run_with(*cached, [&] { return y->mutable_data_ptr(); });
   return *y;
-}
-
-Tensor run_on_host(const LinearArguments<Tensor>& arguments, const CheckedLinear& checked, const Tensor& x) {
-  const Tensor y = empty_output(checked);
-  const int64_t N = checked.problem.N;
-  const ChannelTensors tensors(arguments);
-  const kernels::HostChannels channels = tensors.pointers();
-  check_weight_scales(arguments.op, channels.weight_scales, N);
-  const IntProduct product =
-      int_matmul(torch::stable::view(x, {checked.M, checked.problem.K}), arguments.weights);
-  const auto* sums = static_cast<const int32_t*>(product.accumulators.const_data_ptr());
-  void* out = y.mutable_data_ptr();
-  torch::stable::parallel_for(0, checked.M * N, kHostGrain, [&](int64_t begin, int64_t end) {
-    kernels::host_epilogue(checked.problem, channels, sums, begin, end, out);
-  });
-  auto& profiler = vulkan::Profiler::instance();
-  if (profiler.enabled()) {
-    profiler.add({{arguments.op, product.kernel, static_cast<uint32_t>(checked.M), checked.problem.K,
-                   checked.problem.N},
-                  0,
-                  std::nullopt});
-  }
-  return y;
 }
 
 Tensor run(const LinearArguments<Tensor>& arguments) {

@@ -66,7 +66,10 @@ BufferRange Capture::scratch(VkDeviceSize bytes) {
 
 void Capture::append(Command command, std::span<const Binding> bindings, const DispatchLabel& label) {
   command.barrier_before = hazards_.needs_barrier(bindings);
-  for (const Binding& binding : bindings) device_.memory().use(memory_, binding.range.buffer_id);
+  for (const Binding& binding : bindings) {
+    device_.memory().use(memory_, binding.range.buffer_id);
+    if (binding.written) written_->insert(binding.range.buffer_id);
+  }
   commands_.push_back(command);
   labels_.push_back(label);
 }

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "vulkan/hazard_tracker.h"
@@ -12,6 +13,9 @@
 #include "vulkan/recorder.h"
 
 namespace q8ta::vulkan {
+
+/// Buffers, by their Buffer's id.
+using BufferIds = std::unordered_set<uint64_t>;
 
 /// What a thread records between the beginning and the end of a graph's capture, instead of queueing it.
 class Capture final : public Recorder {
@@ -62,7 +66,8 @@ class Capture final : public Recorder {
   std::vector<std::string>& ops() { return ops_; }
 
   const std::vector<Command>& commands() const { return commands_; }
-  const std::vector<DispatchLabel>& labels() const { return labels_; }  // of the commands
+  const std::vector<DispatchLabel>& labels() const { return labels_; }   // of the commands
+  std::shared_ptr<const BufferIds> written() const { return written_; }  // by the commands
   MemoryPool::GraphMemory& memory() { return memory_; }
 
  private:
@@ -77,6 +82,7 @@ class Capture final : public Recorder {
   bool active_ = false;
   std::vector<Command> commands_;
   std::vector<DispatchLabel> labels_;
+  std::shared_ptr<BufferIds> written_ = std::make_shared<BufferIds>();
   HazardTracker hazards_;
   MemoryPool::GraphMemory memory_;
   std::vector<DeviceBlock*> scratch_;  // of the op that is recorded

@@ -132,11 +132,8 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
   VkPhysicalDeviceExternalMemoryHostPropertiesEXT host_memory{
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
-  VkPhysicalDeviceFloatControlsProperties float_controls{
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES};
   properties.pNext = &driver;
-  driver.pNext = &float_controls;
-  float_controls.pNext = &subgroup;
+  driver.pNext = &subgroup;
   void** tail = &subgroup.pNext;
   const auto chain = [&tail](auto& structure) {
     *tail = &structure;
@@ -160,7 +157,6 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
   info.driver = std::string(driver.driverName) + " " + driver.driverInfo;
   info.int_dot = dot_feature.shaderIntegerDotProduct == VK_TRUE;
   info.int_dot_accelerated = info.int_dot && dot.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;
-  info.preserves_subnormals = float_controls.shaderDenormPreserveFloat32 == VK_TRUE;
   info.subgroup_size = subgroup.subgroupSize;
   info.max_workgroup_subgroups = size_control.maxComputeWorkgroupSubgroups;
   info.subgroup_arithmetic = size_feature.subgroupSizeControl == VK_TRUE &&
@@ -168,6 +164,8 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
                              (size_control.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0 &&
                              (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0 &&
                              (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) != 0;
+  info.subgroup_shuffle =
+      info.subgroup_arithmetic && (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) != 0;
   info.host_import_alignment = host_memory.minImportedHostPointerAlignment;
   info.unified_memory =
       info.type == VK_PHYSICAL_DEVICE_TYPE_CPU || info.type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;

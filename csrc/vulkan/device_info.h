@@ -26,7 +26,7 @@ struct DeviceInfo {
   bool int_dot = false;              ///< packed 4x8 dot product in shaders
   bool int_dot_accelerated = false;  ///< ... and the hardware has an instruction for it
   bool subgroup_arithmetic = false;  ///< subgroupAdd in compute shaders, with a size that can be required
-  bool preserves_subnormals = false;  ///< shaders can ask that float32 arithmetic flushes nothing
+  bool subgroup_shuffle = false;     ///< ... and subgroupShuffleXor
   uint32_t subgroup_size = 0;
   uint32_t max_workgroup_subgroups = 0;  ///< with a required size
   bool host_import = false;              ///< VK_EXT_external_memory_host

@@ -29,6 +29,7 @@ void Graph::end_capture() {
   capture_->end();
   const std::shared_ptr<Capture> ended = std::exchange(capture_, nullptr);
   recorded_ = device_->stream().add_graph(*ended);
+  written_ = ended->written();
   captured_ = true;
 }
 
@@ -39,11 +40,12 @@ void Graph::give_up_capture() {
   capture_.reset();
 }
 
-void Graph::replay() {
+std::shared_ptr<const BufferIds> Graph::replay() {
   const std::lock_guard lock(mutex_);
   check_not_forked();
   if (!captured_) throw Error("this graph has nothing to replay: capture it first");
   device_->stream().replay(recorded_);
+  return written_;
 }
 
 void Graph::reset() {

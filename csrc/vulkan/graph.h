@@ -24,7 +24,8 @@ class Graph {
   /// Ends a capture without making a graph of it.
   void give_up_capture();
 
-  void replay();
+  /// Returns the buffers that it writes.
+  std::shared_ptr<const BufferIds> replay();
 
   /// Back to the state before the capture. Memory that only the graph used is free.
   void reset();
@@ -37,6 +38,7 @@ class Graph {
   Device* device_ = nullptr;
   std::shared_ptr<Capture> capture_;
   std::weak_ptr<RecordedGraph> recorded_;
+  std::shared_ptr<const BufferIds> written_;
   bool captured_ = false;
 };
 

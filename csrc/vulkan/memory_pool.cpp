@@ -6,6 +6,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -102,8 +103,12 @@ void MemoryPool::free(DeviceBlock* block) {
 
 DeviceBlock* MemoryPool::find(const void* address) const {
   const std::lock_guard lock(mutex_);
-  const auto found = blocks_.find(address);
-  return found == blocks_.end() || !found->second->in_use_ ? nullptr : found->second.get();
+  const auto behind = blocks_.upper_bound(address);
+  if (behind == blocks_.begin()) return nullptr;
+  DeviceBlock* block = std::prev(behind)->second.get();
+  const auto* begin = static_cast<const std::byte*>(block->address());
+  const bool inside = static_cast<const std::byte*>(address) < begin + block->buffer().size();
+  return inside && block->in_use_ ? block : nullptr;
 }
 
 void MemoryPool::empty_cache() {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -29,7 +30,8 @@ class DeviceBlock {
   MemoryPool& pool() const { return pool_; }
   const Buffer& buffer() const { return buffer_; }
 
-  /// Stands for the memory where a pointer is wanted. Reserved address space: unique, and no one can read it.
+  /// Stands for the memory where a pointer is wanted. Reserved address space: unique, no one can read it, and
+  /// it begins with a page, so that an address is aligned as its place in the buffer is.
   void* address() const { return address_; }
 
  private:
@@ -57,7 +59,7 @@ class MemoryPool {
   DeviceBlock* allocate(VkDeviceSize bytes);
   void free(DeviceBlock* block);
 
-  /// The block in use that begins at an address; null if there is none.
+  /// The block in use that an address is in; null if there is none.
   DeviceBlock* find(const void* address) const;
 
   /// Gives cached blocks back to the driver. Waits for the GPU first.
@@ -97,8 +99,8 @@ class MemoryPool {
 
   Device& device_;
   mutable std::mutex mutex_;
-  std::unordered_map<const void*, std::unique_ptr<DeviceBlock>> blocks_;  // all of them, by address
-  std::unordered_map<uint64_t, DeviceBlock*> by_buffer_;                  // the same, by Buffer's id
+  std::map<const void*, std::unique_ptr<DeviceBlock>> blocks_;  // all of them, by address
+  std::unordered_map<uint64_t, DeviceBlock*> by_buffer_;        // the same, by Buffer's id
   FreeBlocks cached_;
   Statistics statistics_;
 };

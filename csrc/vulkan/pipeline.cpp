@@ -1,10 +1,15 @@
 #include "vulkan/pipeline.h"
 
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "vulkan/device.h"
+#include "vulkan/driver_fault.h"
 #include "vulkan/error.h"
 
 namespace q8ta::vulkan {
@@ -54,9 +59,11 @@ void Pipeline::create(VkPipelineCache cache, const PipelineSpec& spec) {
   check(api.vkCreatePipelineLayout(device_.handle(), &layout_info, nullptr, &layout_),
         "vkCreatePipelineLayout");
 
+  const std::optional<std::vector<uint32_t>> faulty = with_driver_fault(spec.shader, shader->code);
+  const std::span<const uint32_t> code = faulty ? std::span<const uint32_t>(*faulty) : shader->code;
   VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
-  module_info.codeSize = shader->code.size_bytes();
-  module_info.pCode = shader->code.data();
+  module_info.codeSize = code.size_bytes();
+  module_info.pCode = code.data();
   VkShaderModule module = VK_NULL_HANDLE;
   check(api.vkCreateShaderModule(device_.handle(), &module_info, nullptr, &module), "vkCreateShaderModule");
 
@@ -98,6 +105,20 @@ PipelineCache::PipelineCache(Device& device) : device_(device) {
 }
 
 PipelineCache::~PipelineCache() { device_.api().vkDestroyPipelineCache(device_.handle(), cache_, nullptr); }
+
+size_t PipelineCache::Hash::operator()(const PipelineSpec& spec) const {
+  // For every dispatch: so the end of the name has to do, and no multiplication waits for another.
+  uint64_t letters = 0;
+  const size_t count = std::min(spec.shader.size(), sizeof(letters));
+  std::memcpy(&letters, spec.shader.data() + spec.shader.size() - count, count);
+  uint64_t hash = (letters + spec.shader.size()) * 0x9E37'79B9'7F4A'7C15U;
+  uint64_t factor = 0xD6E8'FEB8'6659'FD93U;
+  for (uint32_t i = 0; i < spec.constant_count; ++i) {
+    hash += spec.constants[i] * factor;
+    factor += 0x2545'F491'4F6C'DD1EU;
+  }
+  return hash ^ hash >> 32U;
+}
 
 const Pipeline& PipelineCache::get(const PipelineSpec& spec) {
   const std::lock_guard lock(mutex_);

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <array>
-#include <compare>
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
-#include <map>
+#include <memory>
 #include <mutex>
 #include <string_view>
+#include <unordered_map>
 
 #include "vulkan/shader.h"
 
@@ -31,7 +33,11 @@ struct PipelineSpec {
     std::copy(values.begin(), values.end(), constants.begin());
   }
 
-  auto operator<=>(const PipelineSpec&) const = default;
+  bool operator==(const PipelineSpec& other) const {
+    return constants == other.constants && constant_count == other.constant_count &&
+           bindings == other.bindings && push_constant_bytes == other.push_constant_bytes &&
+           requires_subgroup_size == other.requires_subgroup_size && shader == other.shader;
+  }
 };
 
 /// A compute pipeline with its layouts.
@@ -56,6 +62,15 @@ class Pipeline {
   VkPipeline pipeline_ = VK_NULL_HANDLE;
 };
 
+/// What a layer above keeps beside a device's pipelines. Destroyed before them.
+class PipelineCompanion {
+ public:
+  PipelineCompanion() = default;
+  virtual ~PipelineCompanion() = default;
+  PipelineCompanion(const PipelineCompanion&) = delete;
+  PipelineCompanion& operator=(const PipelineCompanion&) = delete;
+};
+
 /// Makes each pipeline on its first use and keeps it as long as the device. Thread-safe.
 class PipelineCache {
  public:
@@ -66,11 +81,30 @@ class PipelineCache {
 
   const Pipeline& get(const PipelineSpec& spec);
 
+  /// The one companion, made from the device on first use; all callers mean the same T.
+  template <typename T>
+  T& companion() {
+    if (PipelineCompanion* made = companion_.load(std::memory_order_acquire)) return static_cast<T&>(*made);
+    const std::lock_guard lock(companion_mutex_);
+    if (!owned_companion_) {
+      owned_companion_ = std::make_unique<T>(device_);
+      companion_.store(owned_companion_.get(), std::memory_order_release);
+    }
+    return static_cast<T&>(*owned_companion_);
+  }
+
  private:
+  struct Hash {
+    size_t operator()(const PipelineSpec& spec) const;
+  };
+
   Device& device_;
   VkPipelineCache cache_ = VK_NULL_HANDLE;
   std::mutex mutex_;
-  std::map<PipelineSpec, Pipeline> pipelines_;
+  std::unordered_map<PipelineSpec, Pipeline, Hash> pipelines_;
+  std::mutex companion_mutex_;
+  std::unique_ptr<PipelineCompanion> owned_companion_;
+  std::atomic<PipelineCompanion*> companion_{nullptr};
 };
 
 }  // namespace q8ta::vulkan

@@ -8,6 +8,7 @@ import numpy
 import pytest
 import torch
 from same import DTYPES, sample, to_vk
+from samples import make_sample
 from torch.utils.dlpack import from_dlpack, to_dlpack
 
 
@@ -29,7 +30,66 @@ def test_strides_and_no_elements():
     assert from_dlpack(to_dlpack(torch.empty(3, 0, device="vk"))).shape == (3, 0)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_memory_of_a_view_is_shared(dtype):
+    """A capsule holds the address of the view's first element, somewhere in the memory of its tensor."""
+    x = to_vk(sample(5, 7, dtype=dtype))
+    for view in (x[2:4], x[1:, 3:6], x.t()[2:], x[4, 6]):
+        y = from_dlpack(to_dlpack(view))
+        assert (y.data_ptr(), y.shape, y.stride()) == (view.data_ptr(), view.shape, view.stride())
+        assert torch.equal(y.cpu(), view.cpu())
+    y = from_dlpack(to_dlpack(x[1, 3:6]))
+    y.fill_(1)
+    expected = sample(5, 7, dtype=dtype)
+    expected[1, 3:6] = 1
+    assert torch.equal(x.cpu(), expected), "and what is around the view stays"
+    y.copy_(x[0, :3])
+    expected[1, 3:6] = expected[0, :3]
+    assert torch.equal(x.cpu(), expected)
+
+
+def test_operators_on_views():
+    """Kernels read and write them in place, wherever in its memory they begin."""
+    x = to_vk(sample(9, 11))
+    a, b = (from_dlpack(to_dlpack(x[row, 3:8])) for row in (2, 5))
+    expected = sample(9, 11)
+    assert torch.equal((a * b + 1).cpu(), expected[2, 3:8] * expected[5, 3:8] + 1)
+    a.add_(b)
+    expected[2, 3:8] += expected[5, 3:8]
+    assert torch.equal(x.cpu(), expected)
+    whole = torch.arange(-60, 60, dtype=torch.int8)
+    on_vk = whole.to("vk")
+    y = from_dlpack(to_dlpack(on_vk[5:28]))
+    assert torch.equal(y.clamp(-52, -40).cpu(), whole[5:28].clamp(-52, -40))
+    y.clamp_(-52, -40)
+    whole[5:28].clamp_(-52, -40)
+    assert torch.equal(on_vk.cpu(), whole)
+
+
+def test_growing_a_view_leaves_what_it_came_from():
+    x = to_vk(sample(20))
+    y = from_dlpack(to_dlpack(x[4:9]))
+    y.resize_(50)[5:].zero_()
+    assert torch.equal(x.cpu(), sample(20))
+    assert torch.equal(y.cpu()[:5], sample(20)[4:9])
+
+
+def test_linear_on_views():
+    """Also where the memory's owner edits the weights, which torch does not count for the view."""
+    linear = make_sample((3,), 37, 21)
+    whole = torch.cat([torch.zeros(5, 37, dtype=torch.int8), linear.weights]).to("vk")
+    x = torch.cat([torch.zeros(2, 37, dtype=torch.int8), linear.x]).to("vk")
+    views = {"x": from_dlpack(to_dlpack(x[2:])), "weights": from_dlpack(to_dlpack(whole[5:]))}
+    for seed in range(3):
+        linear = linear.with_weights(make_sample((3,), 37, 21, seed=seed).weights)
+        whole[5:].copy_(linear.weights)
+        on_vk = linear.mapped(to_vk).replaced(**views)
+        for _ in range(2):
+            assert torch.equal(on_vk.call("linear").cpu(), linear.expected("linear"))
+
+
 def test_the_memory_lives_as_long_as_either():
+    gc.collect()
     start = torch.vk.memory_allocated()
     x = torch.full((1000,), 7.0, device="vk")
     y = from_dlpack(to_dlpack(x))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -143,6 +144,7 @@ def test_data_loader_with_pinned_memory(workers):
     seen = [(a.to("vk", non_blocking=True), b.to("vk", non_blocking=True)) for a, b in loader]
     assert torch.equal(torch.cat([a for a, _ in seen]).cpu(), x)
     assert torch.equal(torch.cat([b for _, b in seen]).cpu(), y)
+    assert all(a.is_pinned() and b.is_pinned() for a, b in loader)
 
 
 def test_pinned_memory():
@@ -151,6 +153,36 @@ def test_pinned_memory():
     assert torch.equal(torch.empty(5, pin_memory=True).copy_(x), x)
     with pytest.raises(RuntimeError, match="(?i)pin"):
         x.to("vk").pin_memory()
+
+
+def test_what_is_pinned():
+    x = sample(3, 5)
+    pinned = x.pin_memory()
+    assert pinned.is_cpu and pinned.is_pinned() and pinned[1:, 2].is_pinned() and not x.is_pinned()
+    assert pinned.pin_memory().data_ptr() == pinned.data_ptr(), "it is pinned already"
+    assert torch.from_numpy(pinned.numpy()[1:]).is_pinned(), "the same memory"
+    assert torch.empty(5, pin_memory=True).is_pinned() and torch.ones(5, pin_memory=True).is_pinned()
+    assert not pinned.clone().is_pinned() and not torch.empty(0).pin_memory().is_pinned()
+    assert not x.to("vk").is_pinned()
+    assert pinned.untyped_storage().is_pinned("vk")
+
+
+def test_memory_is_pinned_only_while_it_is_in_use():
+    pinned = sample(1 << 16).pin_memory()
+    address, bytes_ = pinned.data_ptr(), pinned.untyped_storage().nbytes()
+    del pinned
+    kept = [torch.empty(1 << 16) for _ in range(8)]  # one of them may get the address
+    storage = torch._C._construct_storage_from_data_pointer(address, torch.device("cpu"), bytes_)
+    assert not torch.empty(0).set_(storage).is_pinned() and not any(each.is_pinned() for each in kept)
+
+
+def test_pinned_tensors_from_many_threads():
+    def work(seed: int) -> bool:
+        each = [sample(100, seed=seed + i).pin_memory() for i in range(50)]
+        return all(x.is_pinned() and torch.equal(x, sample(100, seed=seed + i)) for i, x in enumerate(each))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(0, 400, 50)))
 
 
 def test_collections_and_subclasses():

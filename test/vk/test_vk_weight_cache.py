@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 
+import pytest
 import torch
 from samples import LinearSample, make_sample, random_int8
 from test_weight_cache import (  # noqa: F401  collected here, on vk
@@ -144,3 +145,51 @@ def test_what_a_graph_packs_is_its_own(place, rows):
     edited = sample.replaced(weights=sample.weights)  # the sums are in the graph, as they were
     assert torch.equal(result.cpu(), edited.expected("linear"))
     assert packings(edited, 2) == 1
+
+
+@ROWS
+@pytest.mark.parametrize("packed_before", [False, True])
+def test_a_replay_reads_the_weights_as_they_are(place, rows, packed_before):
+    """Whether they were edited in place, in place of one another, or where torch does not count."""
+    sample = make_sample((rows,), 37, 21, seed=11).mapped(place)
+    if packed_before:
+        assert packings(sample) == 1
+    graph, result = captured(sample)
+    edits = (sample.weights.neg_, lambda: sample.weights[3:7].fill_(5), lambda: sample.weights.data.add_(1))
+    for edit in edits:
+        edit()
+        graph.replay()
+        # the sums are in the graph, as they were
+        assert torch.equal(result.cpu(), sample.expected("linear"))
+
+
+def test_a_graph_edits_weights(place):
+    """Those that it has read before, and those that calls outside have packed."""
+    sample, other = (make_sample((4,), 37, 21, seed=seed).mapped(place) for seed in (12, 13))
+    graph = torch.vk.Graph()
+    with torch.vk.graph(graph):
+        before = sample.call("linear")
+        sample.weights.copy_(other.weights)
+        after = sample.call("linear")
+    first = sample.expected("linear")
+    assert packings(sample) == 1, "nothing has been edited yet"
+    graph.replay()
+    second = sample.expected("linear")
+    assert not torch.equal(first, second)
+    assert torch.equal(before.cpu(), first) and torch.equal(after.cpu(), second)
+    assert packings(sample) == 1 and packings(sample) == 0
+    graph.replay()
+    assert torch.equal(before.cpu(), second) and torch.equal(after.cpu(), second)
+
+
+def test_dead_packed_weights_are_freed_before_memory_runs_out(place):
+    q8ta_ops.clear_weight_cache()
+    gc.collect()
+    torch.vk.empty_cache()
+    start = torch.vk.memory_allocated()
+    packings(make_sample((2,), 1001, 64, seed=14).mapped(place))
+    gc.collect()
+    assert torch.vk.memory_allocated() - start >= 64 * 1008, "the packed ones are still there"
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(1 << 50, dtype=torch.uint8, device="vk")
+    assert torch.vk.memory_allocated() == torch.vk.memory_reserved() == start
