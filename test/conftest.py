@@ -7,6 +7,8 @@ import os
 # Before the package is imported. A GPU machine sets Q8TA_DEVICE=NVIDIA, without layers Q8TA_VALIDATION=0.
 os.environ.setdefault("Q8TA_DEVICE", "llvmpipe")
 os.environ.setdefault("Q8TA_VALIDATION", "1")
+# Choices that somebody had tuned would decide which kernels the tests see.
+os.environ.setdefault("Q8TA_TUNE_CACHE", "/nonexistent/tuning.txt")
 
 from collections.abc import Callable, Iterator
 from typing import Any
