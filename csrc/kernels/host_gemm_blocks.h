@@ -6,9 +6,8 @@
 //   kVectors, kRows            size of a tile; kFewVectors, kFewRows: of one for few rows, which is wider
 //   PreparedX                  element type of prepared x; prepared(int8_t) makes it
 //   kRowStep                   k's in a step along a row of weights
-//   zero()                     opaque: GCC 12 keeps equal values in one register, and then copies all sums of
-//   a
-//                              tile in every step
+//   zero()                     opaque to the compiler: GCC 12 keeps equal values in one register, and then
+//                              copies a tile's sums in every step
 //   weights(p)                 kColumns * 4 bytes of a panel
 //   broadcast(p)               4 k's of x for each column
 //   dot(sums, x, weights)      + x * weights
