@@ -47,7 +47,7 @@ class ForcedPath:
     def kernel(self, op: str, M: int, K: int, N: int) -> str:
         """Name of the kernel that must run for ``op`` with these sizes."""
         if self.id == "host":
-            return "host/int_mm"
+            return "host/gemm"
         few = (4 < M <= 8 or 2 < M <= 4 and N > 8192) and has_rows_kernel(K)
         if few and not self.id.startswith("shared"):
             name = "linear_rows/plain" if self.id == "subgroup-plain" else "linear_rows/int_dot"

@@ -163,7 +163,7 @@ def test_without_vulkan_the_host_computes(how):
             with q8ta_ops.profile() as profile:
                 for op in sample.ops():
                     assert torch.equal(sample.call(op), sample.expected(op))
-            assert {d.kernel for d in profile.dispatches} == {"host/int_mm"}
+            assert {d.kernel for d in profile.dispatches} == {"host/gemm"}
         x = sample.x
         assert torch.equal(torch.ops.q8ta.unpack(torch.ops.q8ta.pack(x, 4), 4, list(x.shape)), x)
         default = q8ta_ops.default_device()

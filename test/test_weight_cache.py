@@ -228,14 +228,14 @@ def without_room(weights: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("K", "lay_out", "kernel"),
     [
-        (21, lambda w: w, "pack/weights"),
+        (21, lambda w: w, "pack/padded_rows"),
         (32, lambda w: w, "copy"),
-        (32, lambda w: w.t().contiguous().t(), "pack/weights"),
+        (32, lambda w: w.t().contiguous().t(), "pack/padded_rows"),
         (21, lambda w: padded_rows(w, 0), "copy"),
-        (21, lambda w: padded_rows(w, 1), "pack/weights"),
-        (21, without_room, "pack/weights"),
+        (21, lambda w: padded_rows(w, 1), "pack/padded_rows"),
+        (21, without_room, "pack/padded_rows"),
         (1, lambda w: padded_rows(w, 0), "copy"),
-        (1, lambda w: padded_rows(w, -5), "pack/weights"),
+        (1, lambda w: padded_rows(w, -5), "pack/padded_rows"),
     ],
     ids=["unpadded", "K=32", "transposed", "zeros", "not zeros", "no room", "K=1 zeros", "K=1 not zeros"],
 )

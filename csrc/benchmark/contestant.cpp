@@ -86,7 +86,7 @@ void Contestant::fetch_result(size_t copy, void* result) {
   validation.check();
 }
 
-Elapsed Contestant::time(uint32_t count, size_t copies, bool kernels_only) {
+vulkan::Elapsed Contestant::time(uint32_t count, size_t copies, bool kernels_only) {
   if (count == 0 || copies == 0 || copies > ops_.size()) {
     throw vulkan::Error("time: expected a count of at least 1 and 1 to " + std::to_string(ops_.size()) +
                         " copies");
@@ -97,7 +97,7 @@ Elapsed Contestant::time(uint32_t count, size_t copies, bool kernels_only) {
   vulkan::BoundState bound;
   for (uint32_t i = 0; i < count; ++i) record(ops_[i % copies], kernels_only, bound);
   submission_.timestamps().record_end(submission_.commands(), kWhole);
-  Elapsed elapsed = submission_.run(kWhole);
+  vulkan::Elapsed elapsed = submission_.run(kWhole);
   validation.check();
   if (elapsed.gpu_us) *elapsed.gpu_us /= count;
   elapsed.wall_us /= count;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "benchmark/command_list.h"
-#include "benchmark/submission.h"
+#include "vulkan/submission.h"
 
 namespace q8ta::benchmark {
 
@@ -32,7 +32,7 @@ class Contestant {
 
   /// Mean time of an op among `count` of them, which take turns through the first `copies` copies and wait
   /// for each other. `kernels_only` leaves out what packs x and unpacks y.
-  Elapsed time(uint32_t count, size_t copies, bool kernels_only);
+  vulkan::Elapsed time(uint32_t count, size_t copies, bool kernels_only);
 
   /// Time of every command of `count` ops, measured one by one.
   std::vector<CommandTime> time_commands(uint32_t count);
@@ -74,7 +74,7 @@ class Contestant {
   CommandList list_;
   std::vector<Op> ops_;
   Op checked_op_;
-  Submission submission_;
+  vulkan::Submission submission_;
 };
 
 }  // namespace q8ta::benchmark

@@ -27,7 +27,7 @@ class LinearContestant final : public Contestant {
           "the benchmark measures single dispatches, and one of K = " + std::to_string(problem.K) +
           " computes at most " + std::to_string(limit) + " columns on this device");
     }
-    const auto readable = static_cast<size_t>(kernels::weight_row_bytes(problem.K));
+    const auto readable = static_cast<size_t>(kernels::padded_row_bytes(problem.K));
     const vulkan::ByteRange x{
         buffer_of(inputs.x.data, inputs.x.bytes, problem.M == 1 ? readable : inputs.x.bytes), 0};
     const auto* weights = static_cast<const int8_t*>(inputs.weights.data);

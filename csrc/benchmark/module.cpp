@@ -141,7 +141,7 @@ PYBIND11_MODULE(_benchmark, module) {
       .def(
           "time",
           [](const Handle& handle, uint32_t count, size_t copies, bool kernels_only) {
-            const Elapsed elapsed = handle.get().time(count, copies, kernels_only);
+            const vulkan::Elapsed elapsed = handle.get().time(count, copies, kernels_only);
             return std::make_pair(elapsed.gpu_us, elapsed.wall_us);
           },
           py::arg("count"), py::arg("copies"), py::arg("kernels_only") = false, release())

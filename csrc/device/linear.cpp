@@ -52,9 +52,9 @@ vulkan::BufferRange words_of(const at::Tensor& tensor, int64_t bytes) {
   return range;
 }
 
-/// One row of x that is readable up to weight_row_bytes(K), as the GEMV reads it.
+/// One row of x that is readable up to padded_row_bytes(K), as the GEMV reads it.
 at::Tensor readable_row(const at::Tensor& x) {
-  const int64_t row_bytes = kernels::weight_row_bytes(x.numel());
+  const int64_t row_bytes = kernels::padded_row_bytes(x.numel());
   if (readable_bytes(x) >= row_bytes) return x;
   const at::Tensor roomy = empty({row_bytes}, at::kChar, x.device());
   roomy.narrow(0, 0, x.numel()).copy_(x.view(-1));
@@ -87,7 +87,7 @@ void record_rows(kernels::LinearProblem problem, int64_t M, const at::Tensor& x,
     rows =
         M - first <= step + 1 ? M - first : step;  // no lone row is left over: the GEMV reads behind its end
     problem.M = static_cast<uint32_t>(rows);
-    const int64_t x_bytes = M == 1 ? kernels::weight_row_bytes(K) : rows * K;
+    const int64_t x_bytes = M == 1 ? kernels::padded_row_bytes(K) : rows * K;
     device.stream().record([&](vulkan::Recorder& recorder) {
       const vulkan::BufferRange prepared =
           kernels::record_prepare_x(recorder, problem, {words_at(x_memory, first * K, x_bytes), 0});
@@ -127,7 +127,7 @@ at::Tensor run(const Arguments& arguments) {
   const at::Tensor y = empty(checked.output_sizes, type, arguments.x.device());
   if (checked.M == 0) return y;
   const at::Tensor x = bindable(arguments.x);
-  const at::Tensor weights = packed_weights(arguments.weights, kernels::PackOrder::weights);
+  const at::Tensor weights = packed_weights(arguments.weights, kernels::PackOrder::padded_rows);
   const at::Tensor sums = bindable(arguments.weight_sums);
   const at::Tensor scales = bindable(arguments.weight_scales);
   const at::Tensor bias = arguments.bias ? bindable(*arguments.bias) : scales;

@@ -120,8 +120,8 @@ void pack(const at::Tensor& weights, kernels::PackOrder order, const at::Tensor&
 
 /// Whether the kernels can read the weights where they are.
 bool lies_packed(const at::Tensor& weights, kernels::PackOrder order) {
-  return order == kernels::PackOrder::weights && weights.is_contiguous() &&
-         kernels::weight_row_bytes(weights.size(1)) == weights.size(1) && starts_binding(weights);
+  return order == kernels::PackOrder::padded_rows && weights.is_contiguous() &&
+         kernels::padded_row_bytes(weights.size(1)) == weights.size(1) && starts_binding(weights);
 }
 
 }  // namespace

@@ -13,9 +13,9 @@ enum class Layout : int64_t {
 
 constexpr int64_t ceil_div(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
 
-/// Bytes from one row of weights to the next on a device: K rounded up, so that every row can be read in
-/// loads of 16 bytes.
-constexpr int64_t weight_row_bytes(int64_t K) { return ceil_div(K, 16) * 16; }
+/// Bytes from one row of x or of the weights to the next on a device: K rounded up, so that every row can be
+/// read in loads of 16 bytes.
+constexpr int64_t padded_row_bytes(int64_t K) { return ceil_div(K, 16) * 16; }
 
 /// int8 matrices that follow each other in memory, row-major.
 struct Matrices {

@@ -50,7 +50,7 @@ void record_slabs(vulkan::Stream& stream, const KernelFamily& family, const Line
                   const int8_t* x, const DeviceWeights& weights, const DeviceChannels& channels) {
   const int64_t bytes = int64_t{problem.M} * problem.K;
   // The GEMV reads whole chunks of 16 bytes.
-  const int64_t readable = problem.M == 1 ? weight_row_bytes(problem.K) : bytes;
+  const int64_t readable = problem.M == 1 ? padded_row_bytes(problem.K) : bytes;
   const vulkan::BufferRange prepared = record_prepare_x(
       stream, problem, stream.upload(x, static_cast<size_t>(bytes), static_cast<size_t>(readable)));
   for_each_slab(
@@ -64,7 +64,7 @@ void record_slabs(vulkan::Stream& stream, const KernelFamily& family, const Line
 }  // namespace
 
 int64_t slab_columns(const vulkan::Device& device, int64_t K) {
-  const int64_t row_bytes = weight_row_bytes(K);
+  const int64_t row_bytes = padded_row_bytes(K);
   const auto limit = static_cast<int64_t>(device.max_binding_bytes());
   return std::clamp(limit / row_bytes / kSlabRows * kSlabRows, kSlabRows, kSlabColumns);
 }
@@ -73,12 +73,12 @@ vulkan::BufferRange record_prepare_x(vulkan::Recorder& recorder, const LinearPro
                                      const vulkan::ByteRange& x) {
   if (problem.M == 1) return x.range;
   const Matrices matrix{1, problem.M, problem.K};
-  if (weight_row_bytes(problem.K) == problem.K && x.first_byte == 0) {
+  if (padded_row_bytes(problem.K) == problem.K && x.first_byte == 0) {
     return x.bytes(static_cast<VkDeviceSize>(matrix.bytes()));
   }
   const vulkan::BufferRange rows =
-      recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, PackOrder::weights)));
-  record_pack(recorder, x, matrix, PackOrder::weights, rows, problem.op);
+      recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, PackOrder::padded_rows)));
+  record_pack(recorder, x, matrix, PackOrder::padded_rows, rows, problem.op);
   return rows;
 }
 

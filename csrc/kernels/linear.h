@@ -14,9 +14,9 @@ namespace q8ta::kernels {
 /// Columns of y that one dispatch computes, a multiple of kSlabRows: their weights fit into one binding.
 int64_t slab_columns(const vulkan::Device& device, int64_t K);
 
-/// x [M, K], row-major, as record_linear wants it: rows of weight_row_bytes(K), which it is already if K is a
+/// x [M, K], row-major, as record_linear wants it: rows of padded_row_bytes(K), which it is already if K is a
 /// multiple of
-/// 16. For one row the range must begin with x and be readable up to weight_row_bytes(K).
+/// 16. For one row the range must begin with x and be readable up to padded_row_bytes(K).
 vulkan::BufferRange record_prepare_x(vulkan::Recorder& recorder, const LinearProblem& problem,
                                      const vulkan::ByteRange& x);
 

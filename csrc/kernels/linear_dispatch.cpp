@@ -36,7 +36,7 @@ void record_linear_dispatch(vulkan::Recorder& recorder, const LinearKernel& kern
   const LinearPushConstants arguments{
       problem.M,
       problem.N,
-      static_cast<uint32_t>(weight_row_bytes(problem.K) / 16),
+      static_cast<uint32_t>(padded_row_bytes(problem.K) / 16),
       quantization.input_scale,
       quantization.input_zero_point,
       quantization.inverse_output_scale,

@@ -14,7 +14,7 @@ struct LinearKernel {
 
 LinearKernel make_linear_kernel(vulkan::Device& device, const LinearPlan& plan);
 
-/// Records its dispatch. The ranges of x and weights hold rows of weight_row_bytes(K); y is whole
+/// Records its dispatch. The ranges of x and weights hold rows of padded_row_bytes(K); y is whole
 /// words.
 void record_linear_dispatch(vulkan::Recorder& recorder, const LinearKernel& kernel,
                             const LinearProblem& problem, const LinearBuffers& buffers);

@@ -36,7 +36,7 @@ GemmTile choose_tile(const vulkan::DeviceInfo& info, const LinearProblem& proble
 }
 
 LinearPlan make_plan(const KernelFamily& family, const LinearProblem& problem, const GemmTile& tile) {
-  const bool k_tail = weight_row_bytes(problem.K) % tile.tile_k != 0;
+  const bool k_tail = padded_row_bytes(problem.K) % tile.tile_k != 0;
   LinearPlan plan;
   plan.spec.shader = family.int_dot ? "linear_gemm.int_dot" : "linear_gemm.plain";
   plan.spec.set_constants({tile.threads, problem.float_output ? 1U : 0U, k_tail ? 1U : 0U, tile.rows,

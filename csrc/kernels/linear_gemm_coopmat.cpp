@@ -76,7 +76,7 @@ const MatrixTile* choose_tile(const vulkan::DeviceInfo& info, const vulkan::Coop
 LinearPlan make_plan(const vulkan::DeviceInfo& info, const KernelFamily& family, const LinearProblem& problem,
                      const MatrixTile& tile) {
   const vulkan::CooperativeMatrixShape& matrix = *family.matrix;
-  const bool k_tail = weight_row_bytes(problem.K) % tile.tile_k != 0;
+  const bool k_tail = padded_row_bytes(problem.K) % tile.tile_k != 0;
   LinearPlan plan;
   plan.spec.shader = "linear_gemm_coopmat";
   plan.spec.set_constants({tile.subgroups() * info.subgroup_size, problem.float_output ? 1U : 0U,

@@ -71,7 +71,7 @@ bool worth_trying(const GemvShape& shape, const LinearProblem& problem) {
   constexpr uint32_t kMostRegisters = 160;
   if (shape.outputs() == 0 || shape.outputs() % 4 != 0) return false;
   const int64_t turn = int64_t{16} * shape.lanes * shape.split * shape.unroll;
-  if (shape.split * shape.unroll > 1 && turn > weight_row_bytes(problem.K)) return false;
+  if (shape.split * shape.unroll > 1 && turn > padded_row_bytes(problem.K)) return false;
   const uint32_t loaded = 4 * shape.unroll * (shape.rows + problem.M);
   return loaded + shape.rows * problem.M <= kMostRegisters;
 }

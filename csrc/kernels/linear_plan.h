@@ -11,7 +11,7 @@ namespace q8ta::kernels {
 
 /// Which shader computes a problem, how it is specialized, and how many workgroups that takes.
 ///
-/// Every kernel reads x and weights as rows of weight_row_bytes(K), zero behind K, and writes PACKED_INT8_4W
+/// Every kernel reads x and weights as rows of padded_row_bytes(K), zero behind K, and writes PACKED_INT8_4W
 /// (row-major bytes if N % 4 == 0) or row-major float32.
 struct LinearPlan {
   vulkan::PipelineSpec spec;

@@ -22,7 +22,7 @@ struct RowsShape {
 
 /// How often a subgroup with one chunk a lane fits into K.
 uint32_t subgroup_chunks(const vulkan::DeviceInfo& info, const LinearProblem& problem) {
-  return static_cast<uint32_t>(ceil_div(weight_row_bytes(problem.K) / 16, info.subgroup_size));
+  return static_cast<uint32_t>(ceil_div(padded_row_bytes(problem.K) / 16, info.subgroup_size));
 }
 
 RowsShape choose_shape(const vulkan::DeviceInfo& info, const LinearProblem& problem) {

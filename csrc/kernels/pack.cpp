@@ -25,7 +25,7 @@ const char* pack_name(PackOrder order) {
     case PackOrder::blocks_4h4w:
       return "pack/4h4w";
     default:
-      return "pack/weights";
+      return "pack/padded_rows";
   }
 }
 
@@ -34,7 +34,7 @@ const char* unpack_name(PackOrder order) {
 }
 
 int64_t words_per_row(const Matrices& matrices, PackOrder order) {
-  if (order == PackOrder::weights) return weight_row_bytes(matrices.columns) / 4;
+  if (order == PackOrder::padded_rows) return padded_row_bytes(matrices.columns) / 4;
   return ceil_div(matrices.columns, 4);
 }
 

@@ -5,11 +5,11 @@
 
 namespace q8ta::kernels {
 
-/// Orders that shaders/pack.comp writes: the two public layouts and that of the weights.
+/// Orders that shaders/pack.comp writes: the two public layouts and what the kernels read.
 enum class PackOrder {
   rows_4w,      ///< PACKED_INT8_4W
   blocks_4h4w,  ///< PACKED_INT8_4H4W
-  weights,      ///< rows padded to 16 bytes: PACKED_INT8_4W of a matrix whose K is rounded up to 16
+  padded_rows,  ///< rows padded to 16 bytes: PACKED_INT8_4W of a matrix whose K is rounded up to 16
 };
 
 constexpr PackOrder pack_order(Layout layout) {

@@ -33,9 +33,9 @@ class Numbers {
   uint64_t state_ = 1;
 };
 
-/// int8 [rows, K] over the whole range, in rows of weight_row_bytes(K) that are zero behind K.
+/// int8 [rows, K] over the whole range, in rows of padded_row_bytes(K) that are zero behind K.
 std::vector<int8_t> random_rows(Numbers& numbers, int64_t rows, int64_t K) {
-  const int64_t row_bytes = weight_row_bytes(K);
+  const int64_t row_bytes = padded_row_bytes(K);
   std::vector<int8_t> values(static_cast<size_t>(rows * row_bytes));
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t k = 0; k < K; ++k) {
@@ -56,7 +56,7 @@ struct Inputs {
 
   explicit Inputs(const LinearProblem& sizes) : problem(sizes) {
     Numbers numbers;
-    const auto row_bytes = static_cast<size_t>(weight_row_bytes(problem.K));
+    const auto row_bytes = static_cast<size_t>(padded_row_bytes(problem.K));
     x = random_rows(numbers, problem.M, problem.K);
     weights = random_rows(numbers, problem.N, problem.K);
     problem.has_bias = true;
@@ -82,13 +82,13 @@ std::vector<std::byte> compute_on_host(const Inputs& inputs) {
   const LinearProblem& problem = inputs.problem;
   std::vector<int8_t> dense_x;
   for (size_t m = 0; m < problem.M; ++m) {
-    const auto row = inputs.x.begin() + static_cast<std::ptrdiff_t>(m) * weight_row_bytes(problem.K);
+    const auto row = inputs.x.begin() + static_cast<std::ptrdiff_t>(m) * padded_row_bytes(problem.K);
     dense_x.insert(dense_x.end(), row, row + problem.K);
   }
   std::vector<std::byte> y(size_t{problem.M} * problem.N * inputs.element_bytes());
   const HostThreads alone{1, [](int64_t items, int64_t /*grain*/, const auto& work) { work(0, items); }};
   host_linear(problem, problem.M, inputs.channels(), dense_x.data(),
-              {nullptr, inputs.weights.data(), weight_row_bytes(problem.K)}, y.data(), alone);
+              {nullptr, inputs.weights.data(), padded_row_bytes(problem.K)}, y.data(), alone);
   return y;
 }
 

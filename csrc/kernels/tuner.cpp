@@ -34,13 +34,13 @@ class Workload {
   Workload(vulkan::Device& device, const LinearProblem& problem)
       : device_(device),
         problem_(problem),
-        weight_bytes_(VkDeviceSize{problem.N} * static_cast<VkDeviceSize>(weight_row_bytes(problem.K))),
+        weight_bytes_(VkDeviceSize{problem.N} * static_cast<VkDeviceSize>(padded_row_bytes(problem.K))),
         stride_(vulkan::round_up(weight_bytes_, device.binding_alignment())),
         // A software device shares the host's caches with whatever else runs.
         copies_(device.info().software() ? 1
                                          : std::clamp<VkDeviceSize>(kBeyondCaches / stride_, 1, kMostCopies)),
         x_(device, MemoryUse::device_local,
-           VkDeviceSize{problem.M} * static_cast<VkDeviceSize>(weight_row_bytes(problem.K))),
+           VkDeviceSize{problem.M} * static_cast<VkDeviceSize>(padded_row_bytes(problem.K))),
         weights_(device, MemoryUse::device_local, copies_ * stride_),
         channels_(device, MemoryUse::device_local, VkDeviceSize{problem.N} * 4),
         y_(device, MemoryUse::device_local,

@@ -16,7 +16,7 @@ constexpr int64_t kStagedBytes = int64_t{16} << 20;
 }  // namespace
 
 DeviceWeights::DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed)
-    : row_bytes_(weight_row_bytes(K)),
+    : row_bytes_(padded_row_bytes(K)),
       buffer_(device, vulkan::MemoryUse::device_local, static_cast<VkDeviceSize>(N * row_bytes_)) {
   // Several submissions, so that neither the staging memory nor a binding nor a watchdog sees all of a big
   // matrix.
@@ -32,7 +32,7 @@ DeviceWeights::DeviceWeights(vulkan::Device& device, const int8_t* weights, int6
       stream->copy(source.bytes(static_cast<VkDeviceSize>(chunk * row_bytes_)), rows(first, chunk),
                    {"weights", "copy", static_cast<uint32_t>(chunk), static_cast<uint32_t>(K), 0});
     } else {
-      record_pack(*stream, source, {1, chunk, K}, PackOrder::weights, rows(first, chunk), "weights");
+      record_pack(*stream, source, {1, chunk, K}, PackOrder::padded_rows, rows(first, chunk), "weights");
     }
     stream->submit();
     stream->wait();

@@ -8,10 +8,10 @@
 
 namespace q8ta::kernels {
 
-/// int8 weights [N, K] on a device, in PackOrder::weights, which every kernel reads.
+/// int8 weights [N, K] on a device, in PackOrder::padded_rows, which every kernel reads.
 class DeviceWeights {
  public:
-  /// `weights` are N * K contiguous bytes; or, if `packed`, N rows of weight_row_bytes(K), zero behind K,
+  /// `weights` are N * K contiguous bytes; or, if `packed`, N rows of padded_row_bytes(K), zero behind K,
   /// which are copied as they are. Returns when they are on the device.
   DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed);
 

@@ -22,7 +22,7 @@ using kernels::WeightCache;
 bool is_packed(const Tensor& weights) {
   const int64_t N = weights.size(0);
   const int64_t K = weights.size(1);
-  const int64_t row_bytes = kernels::weight_row_bytes(K);
+  const int64_t row_bytes = kernels::padded_row_bytes(K);
   if ((K > 1 && weights.stride(1) != 1) || (N > 1 && weights.stride(0) != row_bytes)) return false;
   if (bytes_from_first_element(weights) < N * row_bytes) return false;
   const auto* rows = static_cast<const int8_t*>(weights.const_data_ptr());

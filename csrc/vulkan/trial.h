@@ -1,13 +1,10 @@
 #pragma once
 
-#include <volk.h>
-
 #include <vector>
 
 #include "vulkan/arena.h"
-#include "vulkan/descriptor_pool.h"
 #include "vulkan/recorder.h"
-#include "vulkan/timestamps.h"
+#include "vulkan/submission.h"
 
 namespace q8ta::vulkan {
 
@@ -16,9 +13,6 @@ namespace q8ta::vulkan {
 class Trial final : public Recorder {
  public:
   explicit Trial(Device& device);
-  ~Trial() override;
-  Trial(const Trial&) = delete;
-  Trial& operator=(const Trial&) = delete;
 
   Device& device() override { return device_; }
   void dispatch(const Pipeline& pipeline, std::initializer_list<Binding> bindings,
@@ -32,16 +26,10 @@ class Trial final : public Recorder {
   double run();
 
  private:
-  void create();
-  void destroy();
   void record();
 
   Device& device_;
-  VkCommandPool pool_ = VK_NULL_HANDLE;
-  VkCommandBuffer commands_buffer_ = VK_NULL_HANDLE;
-  VkFence fence_ = VK_NULL_HANDLE;
-  DescriptorPool descriptors_;
-  Timestamps timestamps_;
+  Submission submission_;
   Arena scratch_;
   std::vector<Command> commands_;
 };

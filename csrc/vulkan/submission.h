@@ -8,10 +8,8 @@
 #include "vulkan/timestamps.h"
 
 namespace q8ta::vulkan {
-class Device;
-}
 
-namespace q8ta::benchmark {
+class Device;
 
 /// How long work took, in microseconds.
 struct Elapsed {
@@ -19,10 +17,10 @@ struct Elapsed {
   double wall_us = 0;            ///< from the submission until its end was seen
 };
 
-/// A command buffer that is recorded, submitted and waited for, again and again.
+/// A command buffer of its own that is recorded, submitted and waited for, again and again.
 class Submission {
  public:
-  explicit Submission(vulkan::Device& device);
+  explicit Submission(Device& device, uint32_t most_timed_commands = Timestamps::kMostCommands);
   ~Submission();
   Submission(const Submission&) = delete;
   Submission& operator=(const Submission&) = delete;
@@ -31,8 +29,8 @@ class Submission {
   void begin(uint32_t sets);
 
   VkCommandBuffer commands() const { return commands_; }
-  vulkan::DescriptorPool& descriptors() { return descriptors_; }
-  vulkan::Timestamps& timestamps() { return timestamps_; }
+  DescriptorPool& descriptors() { return descriptors_; }
+  Timestamps& timestamps() { return timestamps_; }
 
   /// Submits what was recorded and waits for it. `measured`, if any, is a timestamp pair that was recorded
   /// around all of it.
@@ -42,12 +40,12 @@ class Submission {
   void create();
   void destroy();
 
-  vulkan::Device& device_;
+  Device& device_;
   VkCommandPool pool_ = VK_NULL_HANDLE;
   VkCommandBuffer commands_ = VK_NULL_HANDLE;
   VkFence fence_ = VK_NULL_HANDLE;
-  vulkan::DescriptorPool descriptors_;
-  vulkan::Timestamps timestamps_;
+  DescriptorPool descriptors_;
+  Timestamps timestamps_;
 };
 
-}  // namespace q8ta::benchmark
+}  // namespace q8ta::vulkan

@@ -1,15 +1,15 @@
-#include "benchmark/submission.h"
+#include "vulkan/submission.h"
 
 #include <chrono>
 
 #include "vulkan/device.h"
 #include "vulkan/error.h"
+#include "vulkan/fence.h"
 
-namespace q8ta::benchmark {
+namespace q8ta::vulkan {
 
-using vulkan::check;
-
-Submission::Submission(vulkan::Device& device) : device_(device), descriptors_(device), timestamps_(device) {
+Submission::Submission(Device& device, uint32_t most_timed_commands)
+    : device_(device), descriptors_(device), timestamps_(device, most_timed_commands) {
   try {
     create();
   } catch (...) {
@@ -53,12 +53,8 @@ Elapsed Submission::run(std::optional<uint32_t> measured) {
   check(api.vkEndCommandBuffer(commands_), "vkEndCommandBuffer");
   const auto start = std::chrono::steady_clock::now();
   device_.submit(commands_, fence_);
-  VkResult result = VK_TIMEOUT;
-  while (result == VK_TIMEOUT) {
-    result = api.vkWaitForFences(device_.handle(), 1, &fence_, VK_TRUE, 1'000'000'000);
-  }
+  check(wait_for_fence(device_, fence_), "waiting for the GPU");
   const auto end = std::chrono::steady_clock::now();
-  check(result, "waiting for the GPU");
   check(api.vkResetFences(device_.handle(), 1, &fence_), "vkResetFences");
   Elapsed elapsed;
   elapsed.wall_us = std::chrono::duration<double, std::micro>(end - start).count();
@@ -66,4 +62,4 @@ Elapsed Submission::run(std::optional<uint32_t> measured) {
   return elapsed;
 }
 
-}  // namespace q8ta::benchmark
+}  // namespace q8ta::vulkan
