@@ -1,4 +1,4 @@
-// float32 element by element: y = op(a, b), where one of the two may be a number, or y = clamp(a).
+// float32 element by element: y = op(a, b), where one of the two may be a number, or y = clamp(a) or -a.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
@@ -14,6 +14,7 @@ const uint OP_MULTIPLY = 3;
 const uint OP_DIVIDE = 4;
 const uint OP_MAXIMUM = 5;
 const uint OP_MINIMUM = 6;
+const uint OP_NEGATE = 7;
 
 const uint NUMBER_A = 1;
 const uint NUMBER_B = 2;
@@ -54,6 +55,13 @@ uvec3 places(uint index) {
 
 bool is_nan(uint bits) { return (bits & ~SIGN) > INFINITY; }
 
+// An integer in whose order floats are, both zeros being 0: drivers may compare subnormal numbers as zeros.
+int ordered(uint bits) { return (bits & SIGN) != 0 ? -int(bits & ~SIGN) : int(bits); }
+
+uint larger(uint left, uint right) { return ordered(left) < ordered(right) ? right : left; }
+
+uint smaller(uint left, uint right) { return ordered(left) > ordered(right) ? right : left; }
+
 uint result(uint left, uint right) {
   precise float l = uintBitsToFloat(left);
   precise float r = uintBitsToFloat(right);
@@ -61,15 +69,13 @@ uint result(uint left, uint right) {
   if (OP == OP_DIVIDE) return divide(left, right);
   if (OP == OP_MAXIMUM || OP == OP_MINIMUM) {
     if (is_nan(left) || is_nan(right)) return NOT_A_NUMBER;
-    return (OP == OP_MAXIMUM ? l < r : l > r) ? right : left;
+    return OP == OP_MAXIMUM ? larger(left, right) : smaller(left, right);
   }
   if (OP == OP_CLAMP) {
-    // Comparisons, not max and min: a NaN stays one.
-    uint clamped = left;
-    if (l < low) clamped = floatBitsToUint(low);
-    if (uintBitsToFloat(clamped) > high) clamped = floatBitsToUint(high);
-    return clamped;
+    if (is_nan(left)) return left;
+    return smaller(larger(left, floatBitsToUint(low)), floatBitsToUint(high));
   }
+  if (OP == OP_NEGATE) return left ^ SIGN;
   if (OP == OP_ADD) value = l + r;
   if (OP == OP_SUBTRACT) value = l - r;
   if (OP == OP_MULTIPLY) value = l * r;

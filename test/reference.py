@@ -7,14 +7,20 @@ functions by ``torch.equal``. For each row m and output channel n::
     adj  = acc - input_zero_point * weight_sums[n]                 int32, exact
     mult = f32(input_scale) * weight_scales[n]                     one f32 multiplication
     y    = f32(adj) * mult ;  y = y + bias[n]                      two f32 operations, never fused
-    y    = max(y, 0)                                               if activation is relu
+    y    = max(y, 0)                                               if activation is relu; of zeros, +0.0
     q    = clamp(roundEven(y * f32(1.0 / output_scale)) + output_zero_point, -128, 127)
 
 ``f32(1.0 / output_scale)`` is divided in double, then rounded. The clamp precedes the conversion to integer.
 Each float step is one torch operation on float32 tensors, which rounds once.
+
+``linear_possible``, ``requantize_possible`` and ``possible`` are a second reference, for devices that take
+subnormal numbers for zero, as Vulkan allows.
 """
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -67,7 +73,7 @@ def linear_dequant_ref(
     if bias is not None:
         y = y + bias[:columns]
     if activation == "relu":
-        y = torch.maximum(y, torch.zeros((), dtype=torch.float32))
+        y = _relu_ref(y)
     return y.reshape(*x.shape[:-1], columns)
 
 
@@ -87,7 +93,7 @@ def linear_ref(
     y = linear_dequant_ref(
         x, input_scale, input_zero_point, weights, weight_sums, weight_scales, bias, activation
     )
-    return _quantize_ref(y, output_scale, output_zero_point)
+    return _quantize_ref(y, torch.tensor(1.0 / output_scale, dtype=torch.float32), output_zero_point)
 
 
 def requantize_ref(
@@ -99,14 +105,95 @@ def requantize_ref(
     q = clamp(roundEven(y * f32(1.0 / output_scale)) + output_zero_point, -128, 127)
     """
     y = (x.to(torch.int32) - input_zero_point).to(torch.float32) * torch.tensor(input_scale)
-    return _quantize_ref(y, output_scale, output_zero_point)
+    return _quantize_ref(y, torch.tensor(1.0 / output_scale, dtype=torch.float32), output_zero_point)
 
 
-def _quantize_ref(y: Tensor, output_scale: float, output_zero_point: int) -> Tensor:
-    inverse = torch.tensor(1.0 / output_scale, dtype=torch.float32)
+def _relu_ref(y: Tensor) -> Tensor:
+    # torch.maximum(-0.0, 0.0) is either zero, by the element's place in the tensor.
+    return torch.relu(y) + 0.0
+
+
+def _quantize_ref(y: Tensor, inverse: Tensor, output_zero_point: int) -> Tensor:
     rounded = torch.round(y * inverse)  # torch.round breaks ties to even
     shifted = rounded + torch.tensor(float(output_zero_point), dtype=torch.float32)
     return torch.clamp(shifted, -128.0, 127.0).to(torch.int8)
+
+
+def _flushed(value: Tensor) -> Tensor:
+    """Subnormal numbers replaced by zeros of their sign."""
+    smallest_normal = torch.finfo(torch.float32).tiny
+    return torch.where(value.abs() < smallest_normal, torch.copysign(torch.zeros(()), value), value)
+
+
+def either(value: Tensor) -> list[Tensor]:
+    """A float32 operand or result as it is and, if it holds subnormal numbers, with these as zeros."""
+    flushed = _flushed(value)
+    return [value] if torch.equal(flushed, value) else [value, flushed]
+
+
+def possible(operation: Callable[..., Tensor], *operands: list[Tensor]) -> list[Tensor]:
+    """Every result of an operation on float32 tensors of which each may be any of several.
+
+    Each element has a choice of its own: what was computed is right if each element is that of one of them.
+    """
+    results = (operation(*chosen) for chosen in itertools.product(*operands))
+    return [each for result in results for each in either(result)]
+
+
+def linear_dequant_possible(
+    x: Tensor,
+    input_scale: float,
+    input_zero_point: int,
+    weights: Tensor,
+    weight_sums: Tensor,
+    weight_scales: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "none",
+) -> list[Tensor]:
+    """What `linear_dequant_ref` may be where an operation may take subnormal numbers for zeros."""
+    one = torch.ones(weight_scales.shape)
+    adj = linear_dequant_ref(x, 1.0, input_zero_point, weights, weight_sums, one)
+    columns = weights.shape[0]
+    scale = torch.tensor(input_scale, dtype=torch.float32)
+    mult = possible(torch.mul, either(scale), either(weight_scales[:columns]))
+    y = possible(torch.mul, [adj], mult)
+    if bias is not None:
+        y = possible(torch.add, y, either(bias[:columns]))
+    return possible(_relu_ref, y) if activation == "relu" else y
+
+
+def linear_possible(
+    x: Tensor,
+    input_scale: float,
+    input_zero_point: int,
+    weights: Tensor,
+    weight_sums: Tensor,
+    weight_scales: Tensor,
+    output_scale: float,
+    output_zero_point: int,
+    bias: Tensor | None = None,
+    activation: str = "none",
+) -> list[Tensor]:
+    """What `linear_ref` may be where an operation may take subnormal numbers for zeros."""
+    y = linear_dequant_possible(
+        x, input_scale, input_zero_point, weights, weight_sums, weight_scales, bias, activation
+    )
+    return _quantize_possible(y, output_scale, output_zero_point)
+
+
+def requantize_possible(
+    x: Tensor, input_scale: float, input_zero_point: int, output_scale: float, output_zero_point: int
+) -> list[Tensor]:
+    """What `requantize_ref` may be where an operation may take subnormal numbers for zeros."""
+    difference = (x.to(torch.int32) - input_zero_point).to(torch.float32)
+    y = possible(torch.mul, [difference], either(torch.tensor(input_scale)))
+    return _quantize_possible(y, output_scale, output_zero_point)
+
+
+def _quantize_possible(y: list[Tensor], output_scale: float, output_zero_point: int) -> list[Tensor]:
+    # y * inverse below 2^-126 rounds to 0, flushed or not: only the operands matter.
+    inverses = either(torch.tensor(1.0 / output_scale, dtype=torch.float32))
+    return [_quantize_ref(value, inverse, output_zero_point) for value in y for inverse in inverses]
 
 
 def _ceil4(length: int) -> int:

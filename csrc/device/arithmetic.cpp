@@ -274,7 +274,7 @@ at::Tensor& hardtanh_(at::Tensor& self, const at::Scalar& low, const at::Scalar&
 
 at::Tensor neg(const at::Tensor& self) {
   at::Tensor out;
-  if (map_with_numbers(FloatOp::multiply, NumberOperand::b, self, -1.0F, 0.0F, out, "neg")) return out;
+  if (map_with_numbers(FloatOp::negate, NumberOperand::none, self, 0.0F, 0.0F, out, "neg")) return out;
   return at::native::call_fallback_fn<&run_on_cpu, ops::neg>::call(self);
 }
 

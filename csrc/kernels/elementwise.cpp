@@ -68,6 +68,8 @@ const char* kernel_name(FloatOp op) {
       return "maximum/float32";
     case FloatOp::minimum:
       return "minimum/float32";
+    case FloatOp::negate:
+      return "negate/float32";
   }
   return "";
 }

@@ -43,6 +43,7 @@ enum class FloatOp : uint32_t {
   divide = 4,  ///< rounded as IEEE 754 has it
   maximum = 5,
   minimum = 6,
+  negate = 7,  ///< of a
 };
 
 /// Which operand of an operation is no tensor but a number.

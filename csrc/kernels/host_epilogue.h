@@ -69,7 +69,9 @@ inline void finish_range(const LinearProblem& problem, const EpilogueInputs& inp
     auto* __restrict out = static_cast<float*>(y);
     for (int64_t i = begin; i < end; i += Floats::kCount) {
       const auto value = dequantized<Floats, has_bias>(inputs, i);
-      Floats::store(out + i, relu ? Floats::larger(Floats::all(0.0F), value) : value);
+      const auto zero = Floats::all(0.0F);
+      // -0 + 0 is 0: relu gives no -0, on the host as on devices.
+      Floats::store(out + i, relu ? Floats::add(Floats::larger(zero, value), zero) : value);
     }
   } else {
     const Quantization quantization = problem.quantization;

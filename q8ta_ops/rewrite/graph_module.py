@@ -7,7 +7,9 @@ from operator import attrgetter
 from typing import Any
 
 import torch
-from torch.fx import GraphModule, Node
+from torch._subclasses import FakeTensor, FakeTensorMode
+from torch.fx import Graph, GraphModule, Node
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .nodes import only_read
 from .replace import replace_linears, skipped_in_nested_graphs
@@ -18,6 +20,7 @@ from .store import fake_constant
 def rewrite_graph_module(module: GraphModule) -> RewriteResult[GraphModule]:
     """Returns a rewritten copy of `module` that shares the tensors which the graph only reads."""
     copied = _copy_sharing_constants(module)
+    _record_in_one_mode(copied.graph)
     store = AttributeStore(copied)
     replaced, skipped = replace_linears(store)
     if replaced:
@@ -25,6 +28,28 @@ def rewrite_graph_module(module: GraphModule) -> RewriteResult[GraphModule]:
     copied.graph.lint()
     copied.recompile()
     return RewriteResult(copied, replaced, skipped + skipped_in_nested_graphs(copied))
+
+
+def _record_in_one_mode(graph: Graph) -> None:
+    """Gives the recorded values one fake mode where they have several, as `make_fx` leaves them.
+
+    It does so for real tensors, so all sizes are numbers.
+    """
+
+    def fakes(node: Node) -> list[FakeTensor]:
+        return [value for value in tree_leaves(node.meta.get("val")) if isinstance(value, FakeTensor)]
+
+    if len({value.fake_mode for node in graph.nodes for value in fakes(node)}) < 2:
+        return
+    mode = FakeTensorMode()
+
+    def moved(value: FakeTensor) -> torch.Tensor:
+        with mode:
+            return torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device=value.device)
+
+    for node in graph.nodes:
+        if fakes(node):
+            node.meta["val"] = tree_map_only(FakeTensor, moved, node.meta["val"])
 
 
 class AttributeStore:

@@ -43,7 +43,8 @@ Channels read_channels(uint n) {
 vec4 dequantize4(ivec4 accumulators, Channels channels) {
   precise vec4 y = vec4(accumulators - channels.offsets) * channels.multipliers;
   if ((flags & FLAG_BIAS) != 0u) y = y + channels.biases;
-  return (flags & FLAG_RELU) != 0u ? max(y, vec4(0.0)) : y;
+  // As integers, whose order is that of floats >= 0: max of floats may return -0, and may flush subnormals.
+  return (flags & FLAG_RELU) != 0u ? intBitsToFloat(max(floatBitsToInt(y), ivec4(0))) : y;
 }
 
 // q = clamp(roundEven(y / output_scale) + output_zero_point, -128, 127), as the bytes of a word. Bytes behind
