@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import uuid
-import warnings
-import zipfile
 from pathlib import Path
 
 import torch
@@ -21,18 +19,20 @@ from .manifest import (
     check_program,
     describe_program,
     is_packed,
+    padded_row_bytes,
     parse_manifest,
     tensor_of,
     weight_placeholders,
-    weight_row_bytes,
 )
+from .program_file import MANIFEST, check_descriptions, open_archive, read_program, write_program
 from .rewrite.exported_program import copy_graph
 
 
 def save(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
     """Saves a program that holds q8ta operators, its weights packed, so that loading packs nothing.
 
-    The file appears under its name when it is complete; a file that was there before is replaced.
+    The file appears under its name when it is complete and on the disk, and replaces one that was there.
+    Of the example inputs only the sizes are kept, since torch would pickle them.
 
     Args:
         program: from `q8ta_ops.quantize` or `q8ta_ops.rewrite`. It is not changed.
@@ -40,7 +40,8 @@ def save(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: `program` is not an ExportedProgram.
-        ValueError: it holds no q8ta operator.
+        ValueError: it holds no q8ta operator, or something that `load` would not read: an operator of another
+            library, a pickled object. The message names it.
         OSError: the file cannot be written. What was there before is still there.
     """
     if not isinstance(program, ExportedProgram):
@@ -55,10 +56,12 @@ def save(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.pt2")
     try:
-        with open(unfinished, "xb") as file, warnings.catch_warnings():
-            # torch takes a tensor with padding for a part of a larger one; it saves all of the storage.
-            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
-            torch.export.save(packed, file, extra_files={FILE_NAME: json.dumps(manifest, indent=1)})
+        write_program(packed, unfinished, {FILE_NAME: json.dumps(manifest, indent=1)})
+        try:
+            with open_archive(unfinished) as archive:
+                check_descriptions(archive)
+        except ValueError as error:
+            raise ValueError(f"program: it cannot be saved: {error}") from error
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
@@ -68,6 +71,9 @@ def save(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str]) -> ExportedProgram:
     """Loads what `save` wrote and checks it against its manifest.
 
+    The file is data: nothing in it is unpickled, evaluated or loaded as a library, and its graph calls only
+    operators that compute with tensors (see SECURITY.md). Its `example_inputs` are zeros of the right sizes.
+
     Raises:
         ValueError: the file is damaged, was not written by `save`, or holds an operator, a layout or a schema
             version that this version does not know, or weights whose size does not fit. It says which.
@@ -75,23 +81,15 @@ def load(path: str | os.PathLike[str]) -> ExportedProgram:
     """
     path = Path(path)
     try:
-        manifest = parse_manifest(_read_manifest(path))
-        program = torch.export.load(path)
+        with open_archive(path) as archive:
+            manifest = parse_manifest(archive.read(MANIFEST))
+            program = read_program(archive)
         check_program(program, manifest)
     except OSError:
         raise
-    except Exception as error:  # whatever torch raises on a damaged archive, of many types
+    except Exception as error:  # whatever torch raises on a damaged program, of many types
         raise ValueError(f"{path} cannot be loaded as a q8ta-ops program: {error}") from error
     return program
-
-
-def _read_manifest(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        # Every file of the archive lies in one folder, whose name torch chooses.
-        names = [name for name in archive.namelist() if name.endswith(f"/extra/{FILE_NAME}")]
-        if len(names) != 1:
-            raise ValueError(f"it holds no {FILE_NAME}: it was not written by q8ta_ops.save")
-        return archive.read(names[0])
 
 
 def _with_packed_weights(program: ExportedProgram) -> ExportedProgram:
@@ -118,7 +116,7 @@ def _with_packed_weights(program: ExportedProgram) -> ExportedProgram:
         state_dict=state_dict,
         range_constraints=program.range_constraints,
         module_call_graph=program.module_call_graph,
-        example_inputs=program.example_inputs,
+        example_inputs=None,  # torch would pickle them
         constants=constants,
         verifiers=program.verifiers,
     )
@@ -126,6 +124,6 @@ def _with_packed_weights(program: ExportedProgram) -> ExportedProgram:
 
 def _packed(weights: torch.Tensor) -> torch.Tensor:
     N, K = weights.shape
-    rows = weights.new_zeros(N, weight_row_bytes(K))
+    rows = weights.new_zeros(N, padded_row_bytes(K))
     rows[:, :K] = weights.detach()
     return rows[:, :K]

@@ -30,7 +30,7 @@ _LAYOUTS: dict[str, tuple[Layout | None, Layout | None]] = {
 }
 
 
-def weight_row_bytes(K: int) -> int:
+def padded_row_bytes(K: int) -> int:
     """Bytes from one row of packed weights to the next: K rounded up to what kernels load at a time."""
     return (K + 15) // 16 * 16
 
@@ -38,7 +38,7 @@ def weight_row_bytes(K: int) -> int:
 def is_packed(weights: torch.Tensor) -> bool:
     """Whether int8 [N, K] weights lie in memory as kernels read them; whether padding is 0 is not checked."""
     N, K = weights.shape
-    row_bytes = weight_row_bytes(K)
+    row_bytes = padded_row_bytes(K)
     available = weights.untyped_storage().nbytes() - weights.storage_offset()
     return weights.stride() == (row_bytes, 1) and available >= N * row_bytes
 
@@ -122,12 +122,21 @@ def check_program(program: ExportedProgram, manifest: dict[str, Any]) -> None:
                 f"{list(weights.stride())} in {weights.untyped_storage().nbytes()} bytes, which is not "
                 "the layout PACKED_INT8_4W with rows of a multiple of 16 bytes"
             )
+        if _padding(weights).any():  # kernels multiply it
+            raise ValueError(f"the weights {name!r} have other bytes than 0 behind their rows")
     described, operators = describe_program(program)["operators"], manifest["operators"]
     for found, expected in zip(described, operators, strict=False):
         if found != expected:
             raise ValueError(f"the program's operator {found} is not what its manifest says: {expected}")
     if len(described) != len(operators):
         raise ValueError(f"the program has {len(described)} q8ta operators, its manifest {len(operators)}")
+
+
+def _padding(weights: torch.Tensor) -> torch.Tensor:
+    """What lies behind the rows of packed [N, K] weights: int8 [N, padded_row_bytes(K) - K]."""
+    N, K = weights.shape
+    row_bytes = padded_row_bytes(K)
+    return weights.detach().as_strided((N, row_bytes - K), (row_bytes, 1), weights.storage_offset() + K)
 
 
 def _operator_nodes(program: ExportedProgram) -> list[Node]:
@@ -141,4 +150,4 @@ def _operator_name(node: Node) -> str:
 def _describe_weights(program: ExportedProgram, name: str) -> dict[str, Any]:
     N, K = tensor_of(program, name).shape
     layout = Layout.PACKED_INT8_4W
-    return {"name": name, "layout": layout, "N": N, "K": K, "row_bytes": weight_row_bytes(K)}
+    return {"name": name, "layout": layout, "N": N, "K": K, "row_bytes": padded_row_bytes(K)}

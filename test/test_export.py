@@ -7,78 +7,29 @@ import os
 import subprocess
 import sys
 import textwrap
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
 import pytest
 import torch
+from program_files import MANIFEST, Program, exported, read_entry, with_files, with_json
 from samples import random_int8
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
 import q8ta_ops
-from q8ta_ops.manifest import SCHEMA_PATH, weight_row_bytes
+from q8ta_ops.manifest import SCHEMA_PATH, padded_row_bytes
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 
 
-class Int8Layer(nn.Module):
-    """int8 [N, K] weights of a linear with all that its operator needs."""
-
-    def __init__(self, K: int, N: int, seed: int) -> None:
-        super().__init__()
-        self.register_buffer("weights", random_int8(torch.Generator().manual_seed(seed), N, K))
-        self.register_buffer("sums", self.weights.sum(1, dtype=torch.int32))
-        self.register_buffer("scales", torch.linspace(0.01, 0.02, N))
-
-
-class Program(nn.Module):
-    """Two int8 layers with a requantize between them; the last result is float32."""
-
-    def __init__(self, K: int, N: int) -> None:
-        super().__init__()
-        self.first, self.last = Int8Layer(K, N, 1), Int8Layer(N, 5, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        ops, a, b = torch.ops.q8ta, self.first, self.last
-        y = ops.linear(x, 0.1, 3, a.weights, a.sums, a.scales, 0.9, -4, None, "relu")
-        y = ops.requantize(y, 0.9, -4, 0.7, 2)
-        return ops.linear_dequant(y, 0.7, 2, b.weights, b.sums, b.scales)
-
-
-def exported(K: int = 21, N: int = 16, rows: int = 4, dynamic: bool = True) -> ExportedProgram:
-    x = random_int8(torch.Generator().manual_seed(3), rows, K)
-    shapes = ({0: Dim("batch")},) if dynamic else None
-    return torch.export.export(Program(K, N), (x,), dynamic_shapes=shapes)
-
-
 def manifest_of(path: Path) -> dict:
-    with zipfile.ZipFile(path) as archive:
-        (name,) = [each for each in archive.namelist() if each.endswith("q8ta_manifest.json")]
-        return json.loads(archive.read(name))
-
-
-def with_files(source: Path, target: Path, change: Callable[[str, bytes], bytes | None]) -> Path:
-    """A copy of an archive whose files went through `change(name, data)`; None leaves a file out."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for info in old.infolist():
-            data = change(info.filename, old.read(info))
-            if data is not None:
-                new.writestr(info, data)
-    return target
+    return read_entry(path, MANIFEST)
 
 
 def with_manifest(source: Path, target: Path, edit: Callable[[dict], object]) -> Path:
-    def change(name: str, data: bytes) -> bytes:
-        if not name.endswith("q8ta_manifest.json"):
-            return data
-        manifest = json.loads(data)
-        edit(manifest)
-        return json.dumps(manifest).encode()
-
-    return with_files(source, target, change)
+    return with_json(source, target, MANIFEST, edit)
 
 
 @pytest.mark.parametrize(("K", "N"), [(21, 16), (16, 7), (32, 48), (1, 1)])
@@ -116,7 +67,7 @@ def test_loading_packs_nothing(tmp_path):
     q8ta_ops.save(program, path)
     x = random_int8(torch.Generator().manual_seed(1), 5, 21)
     q8ta_ops.clear_weight_cache()
-    assert packs(lambda: program.module()(x)) == ["pack/weights", "pack/weights"]
+    assert packs(lambda: program.module()(x)) == ["pack/padded_rows", "pack/padded_rows"]
     # One row and many rows read the same weights: they are brought to the device once.
     loaded: list[ExportedProgram] = []
     assert packs(lambda: loaded.append(q8ta_ops.load(path))) == []
@@ -159,7 +110,7 @@ def test_manifest(tmp_path):
     }
     assert (between["op"], between["input_layout"], between["weights"]) == ("requantize", None, None)
     assert (last["op"], last["input_layout"], last["output_layout"]) == ("linear_dequant", 5, None)
-    assert last["weights"]["row_bytes"] == weight_row_bytes(16) == 16
+    assert last["weights"]["row_bytes"] == padded_row_bytes(16) == 16
 
 
 def test_one_row_program_is_4w(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from test_process import HERE, script
+from test_process import HERE, python, script
 
 import q8ta_ops
 from q8ta_ops import _C
@@ -185,6 +186,79 @@ def test_a_damaged_file_is_ignored_and_rewritten(cache: Path, tuned: str, damage
     assert warned and all("ignored" in warning for warning in warned)
     assert len(entries(cache)) == 1
     assert compute(cache) == (ran, [])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "huge", "folder"])
+def test_what_is_no_file_of_ours_is_not_read(cache: Path, kind: str) -> None:
+    """A pipe that nobody writes to would be waited for, a device without end be read for ever."""
+    cache.unlink()
+    if kind == "pipe":
+        os.mkfifo(cache)
+    elif kind == "endless":
+        cache.symlink_to("/dev/zero")
+    elif kind == "folder":
+        cache.mkdir()
+    else:
+        with cache.open("wb") as file:
+            file.truncate(1 << 33)
+    ran, warned = compute(cache)
+    assert ran == [next(iter(candidates((40, 40, 70)).values()))]
+    assert len(warned) == 1 and "is damaged or something else, and is ignored" in warned[0]
+
+
+def test_a_path_that_is_no_text(tmp_path: Path) -> None:
+    cache = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.txt"))
+    cache.write_text("something else")
+    ran, warned = compute(cache)
+    assert len(ran) == 1 and len(warned) == 1 and "is ignored" in warned[0]
+
+
+FUZZED = r"""
+    import json, os, random, sys, warnings
+    from pathlib import Path
+    import torch
+    import q8ta_ops
+    from q8ta_ops import _C
+    from samples import make_sample
+
+    torch.set_num_threads(1)  # libgomp's own threads do not survive a fork
+    warnings.simplefilter("ignore")
+    path, right, number = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes(), int(sys.argv[2])
+    (entry,) = [line.split("\t") for line in right.decode().splitlines()[1:]]
+    odd = ["", "0", "-1", "9" * 400, "x\0y", "\u00fc", "a" * 100_000, entry[3], *json.loads(sys.argv[3])]
+    sample = make_sample((40,), 40, 70)
+    expected = sample.expected("linear")
+    for seed in range(number):
+        choice = random.Random(seed)
+        if seed % 2:  # lines of the right form that name the wrong things
+            fields = list(entry)
+            fields[choice.choice([3, 4, 4, 4, 5])] = choice.choice(odd)
+            lines = [fields] * choice.choice([1, 2, 500])
+            data = "\n".join(["q8ta-ops tuning 1", *("\t".join(line) for line in lines)]).encode() + b"\n"
+        else:
+            data = bytearray(right)
+            for _ in range(choice.randint(1, 6)):
+                at = choice.randrange(len(data) + 1)
+                data[at : at + choice.randrange(8)] = choice.randbytes(choice.randrange(8))
+        path.write_bytes(data)
+        if os.fork() == 0:  # the file is read when a process opens the device
+            os._exit(0 if torch.equal(sample.call("linear"), expected) else 3)
+        _, status = os.wait()
+        assert status == 0, (seed, status, path)
+"""
+
+
+def test_any_file_gives_the_right_result(cache: Path) -> None:
+    """Damaged ones, and those that name kernels made for other shapes."""
+    others = [variant for sizes in ((1, 40, 70), (64, 4096, 70)) for variant in candidates(sizes)]
+    done = python(
+        *("-c", textwrap.dedent(FUZZED), str(cache), "12", json.dumps([*others, *candidates((40, 40, 70))])),
+        seconds=280,
+        Q8TA_TUNE=None,
+        Q8TA_TUNE_CACHE=str(cache),
+        Q8TA_VALIDATION="0",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_variant_that_does_not_exist_is_ignored(cache: Path) -> None:

@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kFirstLine = "q8ta-ops tuning 1";
 constexpr size_t kFields = 6;
+constexpr uintmax_t kMostBytes = 16U << 20U;  // a hundred thousand lines
 
 fs::path environment_path(const char* name) {
   const char* value = std::getenv(name);
@@ -87,8 +88,10 @@ class FileLock {
   int descriptor_;
 };
 
-/// Empty if it cannot be read.
+/// Empty if it cannot be read, or is no file that ends: a pipe would be waited for.
 std::string read_file(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_regular_file(path, error) || fs::file_size(path, error) > kMostBytes) return "";
   try {
     std::ifstream stream(path, std::ios::binary);
     return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
@@ -100,6 +103,7 @@ std::string read_file(const fs::path& path) {
 void replace_file(const fs::path& path, const std::string& text) {
   fs::path temporary = path;
   temporary += ".new";  // one writer at a time
+  fs::remove(temporary);
   {
     std::ofstream stream(temporary, std::ios::binary | std::ios::trunc);
     stream << text;
