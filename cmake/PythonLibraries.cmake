@@ -13,6 +13,9 @@ execute_process(
   OUTPUT_VARIABLE pybind11_DIR COMMAND_ERROR_IS_FATAL ANY)
 find_package(pybind11 CONFIG REQUIRED)
 
+# The messages of failed checks name their source file, but not where it lay on the build machine.
+add_compile_options("-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=" "-fmacro-prefix-map=${TORCH_ROOT}/=torch/")
+
 file(GLOB OPS_SOURCES CONFIGURE_DEPENDS csrc/ops/*.cpp)
 add_library(q8ta_torch_ops MODULE ${OPS_SOURCES})
 set_target_properties(q8ta_torch_ops PROPERTIES PREFIX "" OUTPUT_NAME _torch_ops)
@@ -24,7 +27,7 @@ target_link_libraries(q8ta_torch_ops PRIVATE q8ta_vulkan "${TORCH_CPU_LIBRARY}")
 # libtorch is loaded by Python already; no path of the build machine's torch belongs in the binary.
 set_target_properties(q8ta_torch_ops PROPERTIES INSTALL_RPATH_USE_LINK_PATH OFF)
 
-pybind11_add_module(_C MODULE csrc/bindings/module.cpp)
+pybind11_add_module(_C MODULE csrc/bindings/module.cpp csrc/bindings/storage_watcher.cpp)
 target_link_libraries(_C PRIVATE q8ta_vulkan)
 
 file(GLOB BENCHMARK_SOURCES CONFIGURE_DEPENDS csrc/benchmark/*.cpp)

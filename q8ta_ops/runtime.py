@@ -1,7 +1,7 @@
 """Devices, the choice among them, profiling and the weight cache."""
 
 import atexit
-import weakref
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -147,27 +147,15 @@ def weight_cache_size() -> int:
     return _C.weight_cache_bytes()
 
 
-# Weights are cached by the address of their storage, which is sound only while the storage lives. The stable
-# ABI has no weak pointers, but a storage keeps its Python object for as long as it lives, and that can be
-# watched.
-_watched: dict[int, weakref.ref] = {}
+# Weights are cached by the address of their storage, which is sound only while the storage lives. The
+# singular of this function copies instead of stealing, and so leaks the handle.
+_C.watch_storages(torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs)
 
 
-def _watch_storage(stolen_tensor_handle: object) -> None:
-    # The singular of this function copies instead of stealing, and so leaks the handle.
-    (tensor,) = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs([stolen_tensor_handle])
-    storage = tensor.untyped_storage()
-    key = storage._cdata
-    if key in _watched:
-        return
-    begin, size = storage.data_ptr(), storage.nbytes()
-
-    def forget(_: weakref.ref) -> None:
-        _watched.pop(key, None)
-        _C.forget_storage(begin, size)
-
-    _watched[key] = weakref.ref(storage, forget)
-
-
-_C.set_storage_watcher(_watch_storage)
-atexit.register(_C.close)
+@atexit.register
+def _close() -> None:
+    """Destroys what is left on the devices if validation is on, which then reports leaks. Not while daemon
+    threads are alive: they may be in an operator."""
+    others = (thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread))
+    if not any(thread.daemon for thread in others):
+        _C.close()

@@ -12,6 +12,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bindings/storage_watcher.h"
 #include "kernels/host_gemm.h"
 #include "kernels/host_weight_cache.h"
 #include "kernels/kernel_family.h"
@@ -99,8 +100,13 @@ void synchronize_if_open() {
 }
 
 py::list stop_profile() {
+  std::vector<vulkan::DispatchRecord> stopped;
+  {
+    const py::gil_scoped_release release;
+    stopped = vulkan::Context::stop_profile();
+  }
   py::list records;
-  for (const vulkan::DispatchRecord& record : vulkan::Profiler::instance().stop()) {
+  for (const vulkan::DispatchRecord& record : stopped) {
     records.append(py::make_tuple(record.label.kernel, record.label.op, record.label.M, record.label.K,
                                   record.label.N, record.workgroups, record.gpu_us));
   }
@@ -141,7 +147,10 @@ int deliver_warnings(void* /*unused*/) {
       message = std::move(warnings.front());
       warnings.pop_front();
     }
-    if (PyErr_WarnEx(PyExc_RuntimeWarning, message.c_str(), 1) < 0) return -1;
+    // Paths and drivers' names need not be UTF-8.
+    const auto text = py::reinterpret_steal<py::object>(
+        PyUnicode_DecodeUTF8(message.data(), static_cast<Py_ssize_t>(message.size()), "backslashreplace"));
+    if (!text || PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "%U", text.ptr()) < 0) return -1;
   }
 }
 
@@ -207,24 +216,6 @@ std::vector<std::pair<std::string, std::string>> switched_off() {
   return off;
 }
 
-/// The Python function that watches a storage; lives as long as the process.
-py::object& watcher_function() {
-  static py::object& function = *std::make_unique<py::object>().release();
-  return function;
-}
-
-bool call_watcher(void* tensor_handle) {
-  if (Py_IsInitialized() == 0) return false;
-  const py::gil_scoped_acquire gil;
-  try {
-    watcher_function()(py::capsule(tensor_handle, static_cast<const char*>(nullptr)));
-    return true;
-  } catch (py::error_already_set& error) {
-    error.discard_as_unraisable("q8ta_ops: watching a weight's storage");
-    return false;
-  }
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
@@ -243,10 +234,7 @@ PYBIND11_MODULE(_C, module) {
     synchronize_if_open();
     vulkan::Profiler::instance().start();
   });
-  module.def("stop_profile", [] {
-    synchronize_if_open();
-    return stop_profile();
-  });
+  module.def("stop_profile", &stop_profile);
   module.def("empty_submit_us", &empty_submit_us, py::arg("iterations"), release());
 
   kernels::set_warning_handler(&warn_later);
@@ -269,17 +257,7 @@ PYBIND11_MODULE(_C, module) {
   // For tests.
   module.def("seed_driver_fault", &vulkan::seed_driver_fault, py::arg("fault"), py::arg("shader"));
 
-  module.def("set_storage_watcher", [](py::function function) {
-    watcher_function() = std::move(function);
-    kernels::set_storage_watcher(&call_watcher);
-  });
-  module.def(
-      "forget_storage",
-      [](uintptr_t begin, size_t bytes) {
-        kernels::HostWeightCache::instance().forget(reinterpret_cast<const void*>(begin), bytes);
-        kernels::WeightCache::instance().forget(reinterpret_cast<const void*>(begin), bytes);
-      },
-      release());
+  module.def("watch_storages", &watch_storages, py::arg("take_tensors"));
   module.def(
       "clear_weight_cache",
       [] {

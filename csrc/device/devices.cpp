@@ -54,7 +54,9 @@ vulkan::Device& device_at(c10::DeviceIndex index) {
                       count, count == 1 ? " device" : " devices"));
   vulkan::check_not_forked();
   if (vulkan::Context::is_closed()) throw vulkan::Error("this process is exiting and has closed Vulkan");
-  return *opened[static_cast<size_t>(index)];
+  vulkan::Device& device = *opened[static_cast<size_t>(index)];
+  device.check_not_lost();
+  return device;
 }
 
 c10::DeviceIndex current_device() { return current; }

@@ -36,11 +36,11 @@ q8ta::vulkan::Device& device_at(int index) { return q8ta::device::device_at(devi
 /// dispatch on the same device.
 py::list stop_profile() {
   using q8ta::vulkan::DispatchRecord;
+  std::vector<DispatchRecord> records;
   {
     const py::gil_scoped_release release;
-    q8ta::vulkan::Context::synchronize_if_open();
+    records = q8ta::vulkan::Context::stop_profile();
   }
-  const std::vector<DispatchRecord> records = q8ta::vulkan::Profiler::instance().stop();
   std::map<const q8ta::vulkan::Device*, uint64_t> first_ticks;
   for (const DispatchRecord& record : records) {
     if (!record.gpu_us) continue;

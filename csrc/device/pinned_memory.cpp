@@ -36,11 +36,12 @@ class PinnedAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     void* address = c10::alloc_cpu(bytes);
+    c10::DataPtr data(address, address, &free_block, c10::Device(c10::DeviceType::CPU));
     if (address != nullptr) {
       const std::lock_guard lock(blocks().mutex);
       blocks().bytes.emplace(address, bytes);
     }
-    return {address, address, &free_block, c10::Device(c10::DeviceType::CPU)};
+    return data;
   }
 
   c10::DeleterFnPtr raw_deleter() const override { return &free_block; }

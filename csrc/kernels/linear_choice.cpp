@@ -148,12 +148,12 @@ void LinearChoices::switch_off(const KernelFamily& family, const LinearPlan& pla
     });
     if (guilty != suspects.end()) suspects = {*guilty};
   }
+  for (const std::string& feature : suspects) switched_off_[feature] = {feature, fault};
+  forget_kernels();
   for (const std::string& feature : suspects) {
-    switched_off_[feature] = {feature, fault};
     warn(std::string(describe(feature)) + " (" + feature + ") of " + device +
          " failed the self-test and is not used, plainer kernels are: " + fault);
   }
-  forget_kernels();
 }
 
 KernelFamily LinearChoices::without_switched_off(KernelFamily family) const {

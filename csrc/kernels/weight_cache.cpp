@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "vulkan/device.h"
 #include "vulkan/fork.h"
 
 namespace q8ta::kernels {
@@ -43,6 +44,7 @@ std::optional<CachedWeights> WeightCache::find(const WeightKey& key) {
 
 void WeightCache::store(const WeightKey& key, CachedWeights weights) {
   const std::lock_guard lock(mutex_);
+  std::erase_if(entries_, [](const auto& entry) { return entry.first.device->lost(); });
   std::swap(entries_[key], weights);  // the old ones are destroyed when the lock is gone
 }
 

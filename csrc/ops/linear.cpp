@@ -97,24 +97,24 @@ Tensor run(const LinearArguments<Tensor>& arguments) {
 
 Tensor linear(const Tensor& x, double input_scale, int64_t input_zero_point, const Tensor& weights,
               const Tensor& weight_sums, const Tensor& weight_scales, double output_scale,
-              int64_t output_zero_point, const std::optional<Tensor>& bias, const std::string& activation) {
+              int64_t output_zero_point, const std::optional<Tensor>& bias, StringHandle activation) {
   return run({"linear", x, input_scale, input_zero_point, weights, weight_sums, weight_scales, output_scale,
-              output_zero_point, bias, activation});
+              output_zero_point, bias, take_string(activation)});
 }
 
 Tensor linear_gemv(const Tensor& x, double input_scale, int64_t input_zero_point, const Tensor& weights,
                    const Tensor& weight_sums, const Tensor& weight_scales, double output_scale,
-                   int64_t output_zero_point, const std::optional<Tensor>& bias,
-                   const std::string& activation) {
+                   int64_t output_zero_point, const std::optional<Tensor>& bias, StringHandle activation) {
   return run({"linear_gemv", x, input_scale, input_zero_point, weights, weight_sums, weight_scales,
-              output_scale, output_zero_point, bias, activation, /*float_output=*/false, /*one_row=*/true});
+              output_scale, output_zero_point, bias, take_string(activation), /*float_output=*/false,
+              /*one_row=*/true});
 }
 
 Tensor linear_dequant(const Tensor& x, double input_scale, int64_t input_zero_point, const Tensor& weights,
                       const Tensor& weight_sums, const Tensor& weight_scales,
-                      const std::optional<Tensor>& bias, const std::string& activation) {
+                      const std::optional<Tensor>& bias, StringHandle activation) {
   return run({"linear_dequant", x, input_scale, input_zero_point, weights, weight_sums, weight_scales, 1.0, 0,
-              bias, activation, /*float_output=*/true});
+              bias, take_string(activation), /*float_output=*/true});
 }
 
 }  // namespace q8ta::ops

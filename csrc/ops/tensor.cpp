@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 
 namespace q8ta::ops {
 namespace {
@@ -45,6 +46,16 @@ Tensor empty_cpu(const std::vector<int64_t>& sizes, ScalarType type) {
 
 Tensor made_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+std::string take_string(StringHandle handle) {
+  const auto remove = [](StringHandle owned) { torch_delete_string(owned); };
+  const std::unique_ptr<StringOpaque, decltype(remove)> owner(handle, remove);
+  size_t length = 0;
+  const char* data = nullptr;
+  TORCH_ERROR_CODE_CHECK(torch_string_length(handle, &length));
+  TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &data));
+  return {data, length};
 }
 
 Tensor int_mm(const Tensor& a, const Tensor& b) {

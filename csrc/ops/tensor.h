@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace q8ta::ops {
@@ -22,6 +23,10 @@ Tensor empty_cpu(const std::vector<int64_t>& sizes, ScalarType type);
 
 /// The tensor itself if it is contiguous, else a contiguous copy.
 Tensor made_contiguous(const Tensor& tensor);
+
+/// The string that an operator is given, whose handle it has to delete. Where an argument's type is
+/// std::string, torch (2.11 to 2.13) loses one for each call.
+std::string take_string(StringHandle handle);
 
 /// int32 [M, N] product of int8 matrices, by torch._int_mm.
 Tensor int_mm(const Tensor& a, const Tensor& b);

@@ -1,6 +1,7 @@
 #include "vulkan/buffer.h"
 
 #include <atomic>
+#include <new>
 #include <string>
 
 #include "vulkan/device.h"
@@ -30,6 +31,17 @@ VmaAllocationCreateInfo allocation_info(MemoryUse use) {
   return info;
 }
 
+/// The memory types whose heap could hold so much: Vulkan forbids asking for more than a heap has.
+uint32_t memory_types_for(const Device& device, VkDeviceSize size) {
+  const VkPhysicalDeviceMemoryProperties* properties = nullptr;
+  vmaGetMemoryProperties(device.allocator(), &properties);
+  uint32_t types = 0;
+  for (uint32_t i = 0; i < properties->memoryTypeCount; ++i) {
+    if (properties->memoryHeaps[properties->memoryTypes[i].heapIndex].size >= size) types |= 1U << i;
+  }
+  return types;
+}
+
 std::atomic<uint64_t> last_id{0};
 
 }  // namespace
@@ -39,14 +51,24 @@ Buffer::Buffer(Device& device) : device_(&device), id_(++last_id) {}
 Buffer::Buffer(Device& device, MemoryUse use, VkDeviceSize size)
     : device_(&device), id_(++last_id), size_(size) {
   const VkBufferCreateInfo buffer_info = storage_buffer_info(size);
-  const VmaAllocationCreateInfo memory_info = allocation_info(use);
+  VmaAllocationCreateInfo memory_info = allocation_info(use);
+  memory_info.memoryTypeBits = memory_types_for(device, size);
   VmaAllocationInfo allocated{};
-  const VkResult result =
-      vmaCreateBuffer(device.allocator(), &buffer_info, &memory_info, &buffer_, &allocation_, &allocated);
+  VkResult result = VK_ERROR_OUT_OF_DEVICE_MEMORY;
+  try {
+    if (memory_info.memoryTypeBits != 0) {
+      result =
+          vmaCreateBuffer(device.allocator(), &buffer_info, &memory_info, &buffer_, &allocation_, &allocated);
+    }
+  } catch (const std::bad_alloc&) {  // on the host, perhaps when the buffer was there already
+    device.api().vkDestroyBuffer(device.handle(), buffer_, nullptr);
+    throw;
+  }
   if (result != VK_SUCCESS) {
     const std::string message = "could not allocate " + std::to_string(size) + " bytes on " +
                                 device.info().name + ": " + result_name(result);
-    if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY || result == VK_ERROR_OUT_OF_HOST_MEMORY) {
+    if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY || result == VK_ERROR_OUT_OF_HOST_MEMORY ||
+        result == VK_ERROR_TOO_MANY_OBJECTS) {
       throw OutOfMemory(message);
     }
     throw Error(message);
@@ -105,9 +127,9 @@ std::optional<Buffer> Buffer::import_host(Device& device, void* pointer, VkDevic
   external.handleTypes = kHandleType;
   VkBufferCreateInfo buffer_info = storage_buffer_info(size);
   buffer_info.pNext = &external;
-  if (api.vkCreateBuffer(device.handle(), &buffer_info, nullptr, &buffer.buffer_) != VK_SUCCESS) {
-    return std::nullopt;
-  }
+  VkBuffer handle = VK_NULL_HANDLE;
+  if (api.vkCreateBuffer(device.handle(), &buffer_info, nullptr, &handle) != VK_SUCCESS) return std::nullopt;
+  buffer.buffer_ = handle;
   VkMemoryRequirements requirements{};
   api.vkGetBufferMemoryRequirements(device.handle(), buffer.buffer_, &requirements);
   const std::optional<uint32_t> type =
@@ -122,10 +144,12 @@ std::optional<Buffer> Buffer::import_host(Device& device, void* pointer, VkDevic
   memory_info.pNext = &import_info;
   memory_info.allocationSize = size;
   memory_info.memoryTypeIndex = *type;
-  if (api.vkAllocateMemory(device.handle(), &memory_info, nullptr, &buffer.imported_) != VK_SUCCESS ||
-      api.vkBindBufferMemory(device.handle(), buffer.buffer_, buffer.imported_, 0) != VK_SUCCESS) {
+  VkDeviceMemory imported = VK_NULL_HANDLE;
+  if (api.vkAllocateMemory(device.handle(), &memory_info, nullptr, &imported) != VK_SUCCESS) {
     return std::nullopt;
   }
+  buffer.imported_ = imported;
+  if (api.vkBindBufferMemory(device.handle(), buffer.buffer_, imported, 0) != VK_SUCCESS) return std::nullopt;
   return buffer;
 }
 

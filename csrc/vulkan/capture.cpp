@@ -6,6 +6,7 @@
 #include "vulkan/device.h"
 #include "vulkan/error.h"
 #include "vulkan/fork.h"
+#include "vulkan/make_room.h"
 
 namespace q8ta::vulkan {
 namespace {
@@ -60,6 +61,7 @@ void Capture::copy(const BufferRange& from, const BufferRange& to, const Dispatc
 }
 
 BufferRange Capture::scratch(VkDeviceSize bytes) {
+  make_room(scratch_);
   scratch_.push_back(device_.memory().allocate(bytes));
   return scratch_.back()->buffer().range().subrange(0, round_up(bytes, 4));
 }
@@ -74,12 +76,14 @@ void Capture::append(Command command, std::span<const Binding> bindings, const D
   labels_.push_back(label);
 }
 
-void Capture::end_op(size_t kept_commands) {
-  if (kept_commands < commands_.size()) {
-    hazards_.touch_everything();  // a barrier may be among what goes
-    commands_.resize(kept_commands);
-    labels_.resize(kept_commands);
-  }
+void Capture::give_up_op(size_t kept_commands) {
+  hazards_.touch_everything();  // a barrier may be among what goes
+  commands_.resize(kept_commands);
+  labels_.resize(kept_commands);
+  end_op();
+}
+
+void Capture::end_op() {
   for (DeviceBlock* block : scratch_) device_.memory().free(block);
   scratch_.clear();
 }

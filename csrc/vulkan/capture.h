@@ -46,10 +46,10 @@ class Capture final : public Recorder {
     try {
       work(static_cast<Recorder&>(*this));
     } catch (...) {
-      end_op(before);
+      give_up_op(before);
       throw;
     }
-    end_op(commands_.size());
+    end_op();
   }
 
   Device& device() override { return device_; }
@@ -76,7 +76,8 @@ class Capture final : public Recorder {
   static Capture* find();
 
   void append(Command command, std::span<const Binding> bindings, const DispatchLabel& label);
-  void end_op(size_t kept_commands);
+  void give_up_op(size_t kept_commands);
+  void end_op();
 
   Device& device_;
   bool active_ = false;

@@ -6,6 +6,7 @@
 #include "vulkan/device_stream.h"
 #include "vulkan/error.h"
 #include "vulkan/fork.h"
+#include "vulkan/stream_pool.h"
 
 namespace q8ta::vulkan {
 namespace {
@@ -57,16 +58,35 @@ void Context::synchronize_if_open() {
   if (existing == nullptr) return;
   const std::lock_guard lock(existing->mutex_);
   for (const std::unique_ptr<Device>& device : existing->opened_) {
-    if (device) device->stream().synchronize();
+    if (device && !device->lost()) device->stream().synchronize();
   }
+}
+
+std::vector<DispatchRecord> Context::stop_profile() {
+  try {
+    synchronize_if_open();
+  } catch (...) {
+    Profiler::instance().stop();
+    throw;
+  }
+  return Profiler::instance().stop();
 }
 
 Device& Context::device(uint32_t index) {
   const DeviceInfo& info = devices_.at(index);
   if (!info.usable()) throw Error(info.name + " cannot run q8ta kernels: " + info.unusable_because);
   const std::lock_guard lock(mutex_);
-  if (!opened_[index]) opened_[index] = std::make_unique<Device>(instance_, info);
-  return *opened_[index];
+  std::unique_ptr<Device>& opened = opened_[index];
+  if (!opened || opened->lost()) {
+    lost_.reserve(lost_.size() + 1);
+    auto made = std::make_unique<Device>(instance_, info);
+    if (opened) {
+      opened->streams().clear();
+      lost_.push_back(std::move(opened));
+    }
+    opened = std::move(made);
+  }
+  return *opened;
 }
 
 }  // namespace q8ta::vulkan

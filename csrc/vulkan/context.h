@@ -7,6 +7,7 @@
 
 #include "vulkan/device.h"
 #include "vulkan/instance.h"
+#include "vulkan/profiler.h"
 
 namespace q8ta::vulkan {
 
@@ -34,7 +35,11 @@ class Context {
   /// Waits for the queued work of every device that is open, if any is.
   static void synchronize_if_open();
 
-  /// Opens the device on first use. Throws Error with the reason when it cannot run our kernels.
+  /// Ends the profile behind the work that is queued, also if that work fails.
+  static std::vector<DispatchRecord> stop_profile();
+
+  /// Opens the device on first use, and anew when it was lost. Throws Error with the reason when it cannot
+  /// run our kernels.
   Device& device(uint32_t index);
 
  private:
@@ -42,6 +47,7 @@ class Context {
   std::vector<DeviceInfo> devices_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Device>> opened_;
+  std::vector<std::unique_ptr<Device>> lost_;  // others may still refer to them
 };
 
 }  // namespace q8ta::vulkan

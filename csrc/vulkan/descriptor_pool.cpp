@@ -4,6 +4,7 @@
 
 #include "vulkan/device.h"
 #include "vulkan/error.h"
+#include "vulkan/make_room.h"
 
 namespace q8ta::vulkan {
 
@@ -23,6 +24,7 @@ void DescriptorPool::add_pool(uint32_t sets) {
   info.maxSets = sets;
   info.poolSizeCount = 1;
   info.pPoolSizes = &size;
+  q8ta::vulkan::make_room(pools_);
   VkDescriptorPool pool = VK_NULL_HANDLE;
   check(device_.api().vkCreateDescriptorPool(device_.handle(), &info, nullptr, &pool),
         "vkCreateDescriptorPool");
@@ -31,21 +33,36 @@ void DescriptorPool::add_pool(uint32_t sets) {
   allocated_ = 0;
 }
 
-VkDescriptorSet DescriptorPool::allocate(VkDescriptorSetLayout layout) {
-  if (allocated_ == capacity_) add_pool(std::max({wanted_, 2 * capacity_, uint32_t{1}}));
+VkResult DescriptorPool::allocate_from_last_pool(VkDescriptorSetLayout layout, VkDescriptorSet& set) {
   VkDescriptorSetAllocateInfo info{VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO};
   info.descriptorPool = pools_.back();
   info.descriptorSetCount = 1;
   info.pSetLayouts = &layout;
+  return device_.api().vkAllocateDescriptorSets(device_.handle(), &info, &set);
+}
+
+VkDescriptorSet DescriptorPool::allocate(VkDescriptorSetLayout layout) {
+  const auto grow = [this] { add_pool(std::max({wanted_, 2 * capacity_, uint32_t{1}})); };
+  if (allocated_ == capacity_) grow();
   VkDescriptorSet set = VK_NULL_HANDLE;
-  check(device_.api().vkAllocateDescriptorSets(device_.handle(), &info, &set), "vkAllocateDescriptorSets");
+  VkResult result = allocate_from_last_pool(layout, set);
+  if (result == VK_ERROR_OUT_OF_POOL_MEMORY || result == VK_ERROR_FRAGMENTED_POOL) {
+    grow();  // the driver counts otherwise
+    result = allocate_from_last_pool(layout, set);
+  }
+  check(result, "vkAllocateDescriptorSets");
   ++allocated_;
   return set;
 }
 
-VkDescriptorSet DescriptorPool::get(VkDescriptorSetLayout layout, std::span<const BufferRange> ranges) {
-  SetsOfOneSize& alike = sets_.at(ranges.size());
+void DescriptorPool::make_room(VkDescriptorSetLayout layout, size_t bindings) {
+  SetsOfOneSize& alike = sets_.at(bindings);
   if (alike.used == alike.sets.size()) alike.sets.push_back({allocate(layout), {}});
+}
+
+VkDescriptorSet DescriptorPool::get(VkDescriptorSetLayout layout, std::span<const BufferRange> ranges) {
+  make_room(layout, ranges.size());
+  SetsOfOneSize& alike = sets_[ranges.size()];
   Set& set = alike.sets[alike.used++];
   if (std::equal(ranges.begin(), ranges.end(), set.ranges.begin())) return set.handle;
 

@@ -29,6 +29,9 @@ class DescriptorPool {
   /// submitted again. About `sets` are wanted next.
   void reset(uint32_t sets);
 
+  /// The next get() of so many bindings does not throw.
+  void make_room(VkDescriptorSetLayout layout, size_t bindings);
+
   /// A set with the ranges at bindings 0, 1, ... Sets for as many bindings fit every pipeline: all layouts of
   /// that many are defined alike.
   VkDescriptorSet get(VkDescriptorSetLayout layout, std::span<const BufferRange> ranges);
@@ -44,6 +47,7 @@ class DescriptorPool {
   };
 
   VkDescriptorSet allocate(VkDescriptorSetLayout layout);
+  VkResult allocate_from_last_pool(VkDescriptorSetLayout layout, VkDescriptorSet& set);
   void add_pool(uint32_t sets);
 
   Device& device_;

@@ -1,6 +1,8 @@
 #include "vulkan/device.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <vector>
 
 #include "vulkan/device_stream.h"
@@ -29,7 +31,7 @@ Device::~Device() { destroy(); }
 
 void Device::destroy() {
   if (device_ == VK_NULL_HANDLE) return;
-  api_.vkDeviceWaitIdle(device_);
+  if (queue_ != VK_NULL_HANDLE) wait_idle();
   stream_.reset();
   memory_.reset();
   streams_.reset();
@@ -95,7 +97,9 @@ void Device::create(const Instance& instance) {
   device_info.pQueueCreateInfos = &queue_info;
   device_info.enabledExtensionCount = static_cast<uint32_t>(extensions.size());
   device_info.ppEnabledExtensionNames = extensions.data();
-  check(vkCreateDevice(info_.handle, &device_info, nullptr, &device_), "vkCreateDevice");
+  VkDevice made = VK_NULL_HANDLE;
+  check(vkCreateDevice(info_.handle, &device_info, nullptr, &made), "vkCreateDevice");
+  device_ = made;
   volkLoadDeviceTable(&api_, device_);
   api_.vkGetDeviceQueue(device_, info_.queue_family, 0, &queue_);
 
@@ -126,12 +130,59 @@ std::optional<uint32_t> Device::find_memory_type(uint32_t type_bits, VkMemoryPro
   return std::nullopt;
 }
 
-void Device::submit(VkCommandBuffer commands, VkFence fence) {
+VkResult Device::submit_once(VkCommandBuffer commands, VkFence fence) {
   VkSubmitInfo info{VK_STRUCTURE_TYPE_SUBMIT_INFO};
   info.commandBufferCount = 1;
   info.pCommandBuffers = &commands;
   const std::lock_guard lock(queue_mutex_);
-  check(api_.vkQueueSubmit(queue_, 1, &info, fence), "vkQueueSubmit");
+  return api_.vkQueueSubmit(queue_, 1, &info, fence);
+}
+
+void Device::submit(VkCommandBuffer commands, VkFence fence) {
+  check_not_lost();
+  VkResult result = submit_once(commands, fence);
+  if (result == VK_ERROR_OUT_OF_HOST_MEMORY || result == VK_ERROR_OUT_OF_DEVICE_MEMORY) {
+    wait_idle();
+    result = submit_once(commands, fence);
+  }
+  check_result(result, "vkQueueSubmit");
+}
+
+void Device::wait_idle() noexcept {
+  constexpr int kMostFailures = 100;
+  constexpr auto kPause = std::chrono::milliseconds(2);
+  VkResult result = VK_SUCCESS;
+  for (int failures = 0; failures < kMostFailures && !lost(); ++failures) {
+    {
+      const std::lock_guard lock(queue_mutex_);
+      result = api_.vkQueueWaitIdle(queue_);
+    }
+    if (result == VK_SUCCESS) return;
+    if (result == VK_ERROR_DEVICE_LOST) break;
+    std::this_thread::sleep_for(kPause);
+  }
+  set_lost("vkQueueWaitIdle", result);
+}
+
+void Device::check_result(VkResult result, const char* call) {
+  if (result == VK_ERROR_DEVICE_LOST) set_lost(call, result);
+  check_not_lost();
+  check(result, call);
+}
+
+void Device::set_lost(const char* call, VkResult result) noexcept {
+  const std::lock_guard lock(lost_mutex_);
+  if (lost_) return;
+  lost_in_ = call;
+  lost_by_ = result;
+  lost_.store(true, std::memory_order_release);
+}
+
+void Device::check_not_lost() const {
+  if (!lost_.load(std::memory_order_acquire)) return;
+  throw DeviceLost(info_.name + " was lost: " + failure_text(lost_by_, lost_in_) +
+                   ". Tensors on it are gone, and only a new process can have new ones there; calls with CPU "
+                   "tensors open it again");
 }
 
 }  // namespace q8ta::vulkan

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "vulkan/device_info.h"
 #include "vulkan/pipeline.h"
@@ -48,12 +50,26 @@ class Device {
 
   std::optional<uint32_t> find_memory_type(uint32_t type_bits, VkMemoryPropertyFlags wanted) const;
 
-  /// vkQueueSubmit with the queue locked.
+  /// vkQueueSubmit with the queue locked. A driver that is short of memory is asked once more, when the GPU
+  /// has nothing else to do. If it throws, nothing was submitted.
   void submit(VkCommandBuffer commands, VkFence fence);
+
+  /// Returns when nothing runs any more, be it because the device is lost.
+  void wait_idle() noexcept;
+
+  /// Throws like check(), and remembers a loss of the device.
+  void check_result(VkResult result, const char* call);
+
+  /// From now on the device counts as lost: `call` said so, or fails for ever.
+  void set_lost(const char* call, VkResult result) noexcept;
+  bool lost() const { return lost_.load(std::memory_order_relaxed); }
+  /// Throws DeviceLost.
+  void check_not_lost() const;
 
  private:
   void create(const Instance& instance);
   void destroy();
+  VkResult submit_once(VkCommandBuffer commands, VkFence fence);
 
   DeviceInfo info_;
   ValidationMode validation_ = ValidationMode::off;
@@ -62,6 +78,10 @@ class Device {
   VolkDeviceTable api_{};
   VkQueue queue_ = VK_NULL_HANDLE;
   std::mutex queue_mutex_;
+  std::atomic<bool> lost_{false};
+  std::mutex lost_mutex_;
+  const char* lost_in_ = nullptr;  // written before lost_
+  VkResult lost_by_ = VK_SUCCESS;
   VmaAllocator allocator_ = VK_NULL_HANDLE;
   std::unique_ptr<PipelineCache> pipelines_;
   std::unique_ptr<StreamPool> streams_;

@@ -5,9 +5,7 @@
 #include <string>
 
 #include "vulkan/device.h"
-#include "vulkan/dispatch_record.h"
 #include "vulkan/error.h"
-#include "vulkan/fence.h"
 #include "vulkan/fork.h"
 #include "vulkan/recorded_graph.h"
 #include "vulkan/submission_policy.h"
@@ -22,23 +20,11 @@ constexpr size_t kStagedBytes = size_t{16} << 20;  // of one upload or download 
 
 DeviceStream::DeviceStream(Device& device) : device_(device), downloads_(device, MemoryUse::download) {}
 
-DeviceStream::~DeviceStream() { destroy(); }
-
-void DeviceStream::destroy() noexcept {
-  if (inherited_by_fork() || command_pool_ == VK_NULL_HANDLE) return;
-  const VolkDeviceTable& api = device_.api();
-  api.vkDeviceWaitIdle(device_.handle());
-  for (const std::unique_ptr<Batch>& batch : batches_) {
-    if (batch) api.vkDestroyFence(device_.handle(), batch->fence, nullptr);
-  }
-  batches_ = {};
-  graphs_.clear();
-  timers_.clear();
-  api.vkDestroyCommandPool(device_.handle(), command_pool_, nullptr);
-}
+DeviceStream::~DeviceStream() = default;
 
 void DeviceStream::check_usable() {
   check_not_forked();
+  device_.check_not_lost();
   if (device_.validating()) seen_messages_ = validation_message_count();
 }
 
@@ -46,61 +32,29 @@ void DeviceStream::check_not_captured(const char* what) const {
   if (const Capture* capture = Capture::of_this_thread(device_)) capture->refuse(what);
 }
 
-void DeviceStream::create_batch(std::unique_ptr<Batch>& batch) {
-  const VolkDeviceTable& api = device_.api();
-  if (command_pool_ == VK_NULL_HANDLE) {
-    VkCommandPoolCreateInfo info{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
-    info.flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT;
-    info.queueFamilyIndex = device_.info().queue_family;
-    check(api.vkCreateCommandPool(device_.handle(), &info, nullptr, &command_pool_), "vkCreateCommandPool");
-  }
-  auto made = std::make_unique<Batch>(device_);
-  VkCommandBufferAllocateInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
-  info.commandPool = command_pool_;
-  info.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
-  info.commandBufferCount = 1;
-  check(api.vkAllocateCommandBuffers(device_.handle(), &info, &made->commands), "vkAllocateCommandBuffers");
-  const VkFenceCreateInfo fence_info{VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
-  check(api.vkCreateFence(device_.handle(), &fence_info, nullptr, &made->fence), "vkCreateFence");
-  batch = std::move(made);
+CommandPool& DeviceStream::command_pool() {
+  if (!command_pool_) command_pool_.emplace(device_);
+  return *command_pool_;
 }
 
 /// The next one of the ring, with nothing in it.
-DeviceStream::Batch& DeviceStream::next_batch() {
-  std::unique_ptr<Batch>& next = batches_[current_];
-  if (!next) create_batch(next);
-  Batch& batch = *next;
-  wait_for(batch);
-  batch.uploads.reset();
-  batch.scratch.reset();
-  batch.descriptors.reset(SubmissionPolicy::kMostCommands);
-  batch.bound = {};
-  batch.graph.reset();
-  batch.ops.clear();
-  batch.profiled.clear();  // of a submission that failed
-  batch.recorded = 0;
-  batch.multiplies = 0;
-  batch.submission = ++last_submission_;
-  return batch;
+DeviceBatch& DeviceStream::next_batch() {
+  std::unique_ptr<DeviceBatch>& next = batches_[current_];
+  if (!next) next = std::make_unique<DeviceBatch>(device_, command_pool());
+  next->reset();
+  return *next;
 }
 
-DeviceStream::Batch* DeviceStream::open_batch_or_null() {
-  Batch* batch = batches_[current_].get();
-  return batch != nullptr && batch->open ? batch : nullptr;
+/// The one with what is not submitted, if anything is.
+DeviceBatch* DeviceStream::pending_batch() {
+  DeviceBatch* batch = batches_[current_].get();
+  return batch != nullptr && batch->pending() ? batch : nullptr;
 }
 
-DeviceStream::Batch& DeviceStream::open_batch() {
-  if (Batch* open = open_batch_or_null()) return *open;
-  Batch& batch = next_batch();
-  VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
-  info.flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT;
-  check(device_.api().vkBeginCommandBuffer(batch.commands, &info), "vkBeginCommandBuffer");
-  batch.open = true;
-  batch.profiling = Profiler::instance().enabled();
-  if (batch.profiling) {
-    if (!batch.timestamps) batch.timestamps.emplace(device_);
-    batch.timestamps->record_reset(batch.commands);
-  }
+DeviceBatch& DeviceStream::open_batch() {
+  DeviceBatch* current = batches_[current_].get();
+  DeviceBatch& batch = current != nullptr && current->begun() ? *current : next_batch();
+  batch.open();
   return batch;
 }
 
@@ -115,7 +69,7 @@ void DeviceStream::copy(const BufferRange& from, const BufferRange& to, const Di
   append(copy_command(from, to), std::array<Binding, 2>{Binding{from}, Binding{to, true}}, label);
 }
 
-BufferRange DeviceStream::scratch(VkDeviceSize bytes) { return open_batch().scratch.allocate(bytes).range; }
+BufferRange DeviceStream::scratch(VkDeviceSize bytes) { return open_batch().scratch().allocate(bytes).range; }
 
 void DeviceStream::append(const Command& command, std::span<const Binding> bindings,
                           const DispatchLabel& label) {
@@ -128,78 +82,59 @@ void DeviceStream::append(const Command& command, std::span<const Binding> bindi
           "in the thread that captures it");
     }
   }
-  Batch& batch = open_batch();
-  if (hazards_.needs_barrier(bindings)) {
-    record_barrier(device_, batch.commands, since_barrier_, kDeviceWork);
+  DeviceBatch& batch = open_batch();
+  // Nothing was recorded since the last barrier if the command behind it failed.
+  if (hazards_.needs_barrier(bindings) && since_barrier_.stages != 0) {
+    batch.add_barrier(since_barrier_, kDeviceWork);
     since_barrier_ = {};
   }
+  batch.add_command(command, label);
   since_barrier_ |= scope_of(command);
-  if (batch.profiling) {
-    batch.timestamps->record_begin(batch.commands, batch.recorded);
-    batch.profiled.push_back(describe(device_, command, label));
-  }
-  record_command(device_, batch.commands, batch.descriptors, batch.bound, command);
-  if (batch.profiling) batch.timestamps->record_end(batch.commands, batch.recorded);
-  batch.ops.push_back(label.op);
-  ++batch.recorded;
-  batch.multiplies += label.multiplies();
+}
+
+/// Makes room for the next op, where an earlier submission has failed.
+void DeviceStream::submit_if_overdue() {
+  using Policy = SubmissionPolicy;
+  const DeviceBatch* batch = pending_batch();
+  if (batch == nullptr) return;
+  if (batch->commands() >= Policy::kMostCommands || batch->multiplies() >= Policy::kMostMultiplies) submit();
 }
 
 void DeviceStream::submit_if_worthwhile() {
   using Policy = SubmissionPolicy;
-  const Batch* batch = open_batch_or_null();
+  const DeviceBatch* batch = pending_batch();
   if (batch == nullptr) return;
-  const bool enough =
-      batch->recorded >= Policy::kMostCommands || batch->multiplies >= Policy::kMostMultiplies;
-  const bool some = (batch->recorded >= Policy::kCommandsForIdleGpu &&
-                     batch->recorded % Policy::kCommandsBetweenQuestions == 0) ||
-                    batch->multiplies >= Policy::kMultipliesForIdleGpu;
-  if (enough || (some && gpu_is_idle())) submit();
-}
-
-bool DeviceStream::finished(const Batch& batch) {
-  return !batch.in_flight || device_.api().vkGetFenceStatus(device_.handle(), batch.fence) == VK_SUCCESS;
+  const uint32_t commands = batch->commands();
+  const bool enough = commands >= Policy::kMostCommands || batch->multiplies() >= Policy::kMostMultiplies;
+  const bool some =
+      (commands >= Policy::kCommandsForIdleGpu && commands % Policy::kCommandsBetweenQuestions == 0) ||
+      batch->multiplies() >= Policy::kMultipliesForIdleGpu;
+  try {
+    if (enough || (some && gpu_is_idle())) submit();
+  } catch (const OutOfMemory&) {  // the op is recorded and so has not failed: submit_if_overdue tries again
+  }
 }
 
 bool DeviceStream::gpu_is_idle() {
-  const Batch* last = batches_[(current_ + kBatches - 1) % kBatches].get();
-  return last == nullptr || finished(*last);
+  DeviceBatch* last = batches_[(current_ + kBatches - 1) % kBatches].get();
+  return last == nullptr || last->finished();
 }
 
 void DeviceStream::submit() {
-  Batch* batch = open_batch_or_null();
-  if (batch == nullptr) return;
-  batch->open = false;
-  check(device_.api().vkEndCommandBuffer(batch->commands), "vkEndCommandBuffer");
-  device_.submit(batch->commands, batch->fence);
-  submitted(*batch);
-}
-
-void DeviceStream::submitted(Batch& batch) {
-  batch.in_flight = true;
+  DeviceBatch* batch = batches_[current_].get();
+  if (batch == nullptr || !batch->begun()) return;
+  if (!batch->pending()) {  // the op that it was opened for has failed
+    batch->reset();
+    return;
+  }
+  batch->submit(last_submission_ + 1);
+  ++last_submission_;
   current_ = (current_ + 1) % kBatches;
-}
-
-void DeviceStream::wait_for(Batch& batch) {
-  if (!batch.in_flight) return;
-  const VkResult result = wait_for_fence(device_, batch.fence);
-  batch.in_flight = false;
-  if (result != VK_SUCCESS) {
-    throw Error(device_.info().name + " failed (" + result_name(result) +
-                ") in work that holds: " + (batch.graph ? batch.graph->ops() : names_once(batch.ops)));
-  }
-  check(device_.api().vkResetFences(device_.handle(), 1, &batch.fence), "vkResetFences");
-  for (uint32_t i = 0; i < batch.profiled.size(); ++i) {
-    set_times(batch.profiled[i], *batch.timestamps, i);
-    Profiler::instance().add(batch.profiled[i]);
-  }
-  batch.profiled.clear();
-  batch.graph.reset();
 }
 
 void DeviceStream::wait_for_all() {
   for (size_t i = 0; i < kBatches; ++i) {  // the oldest first
-    if (Batch* batch = batches_[(current_ + i) % kBatches].get()) wait_for(*batch);
+    if (DeviceBatch* batch = batches_[(current_ + i) % kBatches].get()) batch->wait();
   }
   if (device_.validating()) throw_new_validation_messages(seen_messages_);
 }
@@ -213,7 +148,7 @@ void DeviceStream::flush() {
 bool DeviceStream::idle() {
   const std::lock_guard lock(mutex_);
   check_usable();
-  return open_batch_or_null() == nullptr && gpu_is_idle();
+  return pending_batch() == nullptr && gpu_is_idle();
 }
 
 void DeviceStream::synchronize() {
@@ -224,6 +159,10 @@ void DeviceStream::synchronize() {
 void DeviceStream::finish() {
   const std::lock_guard lock(mutex_);
   check_usable();
+  finish_recorded();
+}
+
+void DeviceStream::finish_recorded() {
   submit();
   wait_for_all();
 }
@@ -234,7 +173,7 @@ void DeviceStream::upload(const void* data, size_t bytes, const BufferRange& to)
   check_usable();
   for (size_t first = 0; first < bytes; first += kStagedBytes) {
     const size_t count = std::min(kStagedBytes, bytes - first);
-    const Arena::Piece piece = open_batch().uploads.allocate(count);
+    const Arena::Piece piece = open_batch().uploads().allocate(count);
     std::memcpy(piece.mapped(), static_cast<const std::byte*>(data) + first, count);
     piece.flush();
     copy(piece.range.subrange(0, count), to.subrange(first, count), {"upload", "copy"});
@@ -249,12 +188,14 @@ void DeviceStream::download(const BufferRange& from, size_t bytes, void* data) {
   check_usable();
   for (size_t first = 0; first < bytes; first += kStagedBytes) {
     const size_t count = std::min(kStagedBytes, bytes - first);
+    if (download_pending_) finish_recorded();  // one that failed may still write there
     downloads_.reset();
     const Arena::Piece piece = downloads_.allocate(count);
     copy(from.subrange(first, count), piece.range.subrange(0, count), {"download", "copy"});
-    record_barrier(device_, open_batch().commands, kCopies, kHostReads);
-    submit();
-    wait_for_all();
+    download_pending_ = true;
+    open_batch().add_barrier(kCopies, kHostReads);
+    finish_recorded();
+    download_pending_ = false;
     piece.invalidate();
     std::memcpy(static_cast<std::byte*>(data) + first, piece.mapped(), count);
   }
@@ -267,27 +208,24 @@ void DeviceStream::record_event(Event& event) {
   if (event.timed_) {
     if (event.timer_ == nullptr) {
       if (free_timers_.empty()) {
+        free_timers_.reserve(timers_.size() + 1);  // so that all can come back, whatever happens
         free_timers_.push_back(timers_.emplace_back(std::make_unique<Timestamps>(device_, 1)).get());
       }
       event.timer_ = free_timers_.back();
       free_timers_.pop_back();
     }
-    const Batch& batch = open_batch();
-    event.timer_->record_reset(batch.commands);
-    event.timer_->record_end(batch.commands, 0);
+    open_batch().add_event(*event.timer_);
   }
-  const Batch* open = open_batch_or_null();
-  event.submission_ = open != nullptr ? open->submission : last_submission_;
+  event.submission_ = last_submission_ + (pending_batch() != nullptr ? 1 : 0);
 }
 
 bool DeviceStream::passed(const Event& event) {
   check_not_captured("asks for an event");
   const std::lock_guard lock(mutex_);
   check_usable();
-  const Batch* open = open_batch_or_null();
-  if (open != nullptr && open->submission <= event.submission_) submit();
-  return std::none_of(batches_.begin(), batches_.end(), [&](const std::unique_ptr<Batch>& batch) {
-    return batch && batch->submission == event.submission_ && !finished(*batch);
+  if (event.submission_ > last_submission_) submit();
+  return std::none_of(batches_.begin(), batches_.end(), [&](const std::unique_ptr<DeviceBatch>& batch) {
+    return batch && batch->submission() == event.submission_ && !batch->finished();
   });
 }
 
@@ -295,11 +233,10 @@ void DeviceStream::wait_for(const Event& event) {
   check_not_captured("waits for an event");
   const std::lock_guard lock(mutex_);
   check_usable();
-  const Batch* open = open_batch_or_null();
-  if (open != nullptr && open->submission <= event.submission_) submit();
+  if (event.submission_ > last_submission_) submit();
   for (size_t i = 0; i < kBatches; ++i) {
-    Batch* batch = batches_[(current_ + i) % kBatches].get();
-    if (batch != nullptr && batch->submission <= event.submission_) wait_for(*batch);
+    DeviceBatch* batch = batches_[(current_ + i) % kBatches].get();
+    if (batch != nullptr && batch->submission() <= event.submission_) batch->wait();
   }
   if (device_.validating()) throw_new_validation_messages(seen_messages_);
 }
@@ -307,7 +244,10 @@ void DeviceStream::wait_for(const Event& event) {
 double DeviceStream::milliseconds_between(const Event& begin, const Event& end) {
   const std::lock_guard lock(mutex_);
   check_usable();
-  if (begin.timer_ == nullptr || end.timer_ == nullptr || !begin.timer_->measured(0)) {
+  const auto measured = [](const Event& event) {
+    return event.timer_ != nullptr && event.timer_->measured(0);
+  };
+  if (!measured(begin) || !measured(end)) {
     throw Error(device_.info().name + " has no timestamps, so it cannot tell the time between events");
   }
   return microseconds_between(device_, begin.timer_->end_ticks(0), end.timer_->end_ticks(0)) * 1e-3;
@@ -323,8 +263,7 @@ void DeviceStream::forget_event(Event& event) {
 std::weak_ptr<RecordedGraph> DeviceStream::add_graph(Capture& capture) {
   const std::lock_guard lock(mutex_);
   check_usable();
-  if (command_pool_ == VK_NULL_HANDLE) create_batch(batches_[current_]);
-  return graphs_.emplace_back(std::make_shared<RecordedGraph>(device_, command_pool_, capture));
+  return graphs_.emplace_back(std::make_shared<RecordedGraph>(device_, command_pool(), capture));
 }
 
 void DeviceStream::replay(const std::weak_ptr<RecordedGraph>& graph) {
@@ -338,14 +277,11 @@ void DeviceStream::replay(const std::weak_ptr<RecordedGraph>& graph) {
       measure ? replayed->measured_submissions() : replayed->submissions();
   if (submissions.empty()) return;
   submit();  // what comes before it
-  Batch& batch = next_batch();
-  batch.graph = replayed;
-  for (const VkCommandBuffer commands : submissions) {
-    device_.submit(commands, commands == submissions.back() ? batch.fence : VK_NULL_HANDLE);
-  }
-  submitted(batch);
   hazards_.touch_everything();
   since_barrier_ = kDeviceWork;
+  next_batch().submit(replayed, submissions, last_submission_ + 1);
+  ++last_submission_;
+  current_ = (current_ + 1) % kBatches;
   if (measure) {  // the next replay writes the same timestamps
     wait_for_all();
     replayed->collect();

@@ -10,7 +10,8 @@
 
 #include "vulkan/arena.h"
 #include "vulkan/capture.h"
-#include "vulkan/descriptor_pool.h"
+#include "vulkan/command_pool.h"
+#include "vulkan/device_batch.h"
 #include "vulkan/event.h"
 #include "vulkan/hazard_tracker.h"
 #include "vulkan/recorder.h"
@@ -23,6 +24,9 @@ class RecordedGraph;
 /// The one queue of work on blocks of a device's MemoryPool. Work is recorded and runs in order, without
 /// anyone waiting for it; it is submitted when enough has gathered (SubmissionPolicy) or when someone wants a
 /// result. Makes what it needs of Vulkan when it is first used.
+///
+/// What fails throws and is not recorded. What was recorded is not lost if the driver cannot submit it now:
+/// it is tried again each time. When the device is lost, all that follows throws DeviceLost.
 class DeviceStream final : public Recorder {
  public:
   explicit DeviceStream(Device& device);
@@ -40,6 +44,7 @@ class DeviceStream final : public Recorder {
     }
     const std::lock_guard lock(mutex_);
     check_usable();
+    submit_if_overdue();
     work(static_cast<Recorder&>(*this));
     submit_if_worthwhile();
   }
@@ -88,54 +93,30 @@ class DeviceStream final : public Recorder {
  private:
   static constexpr size_t kBatches = 8;
 
-  /// One submission: a command buffer and what its work uses.
-  struct Batch {
-    explicit Batch(Device& device)
-        : descriptors(device), uploads(device, MemoryUse::upload), scratch(device, MemoryUse::device_local) {}
-
-    VkCommandBuffer commands = VK_NULL_HANDLE;
-    VkFence fence = VK_NULL_HANDLE;
-    DescriptorPool descriptors;
-    Arena uploads;
-    Arena scratch;
-    uint64_t submission = 0;  // which one it is
-    uint32_t recorded = 0;
-    uint64_t multiplies = 0;
-    bool open = false;
-    bool in_flight = false;
-    BoundState bound;
-    std::shared_ptr<RecordedGraph> graph;  // that was submitted in place of commands
-    std::optional<Timestamps> timestamps;
-    std::vector<DispatchRecord> profiled;
-    bool profiling = false;
-    std::vector<const char*> ops;  // for the message, should the device fail
-  };
-
   void check_usable();
   void check_not_captured(const char* what) const;
-  void create_batch(std::unique_ptr<Batch>& batch);
-  Batch& next_batch();
-  Batch& open_batch();
-  Batch* open_batch_or_null();
+  CommandPool& command_pool();
+  DeviceBatch& next_batch();
+  DeviceBatch& open_batch();
+  DeviceBatch* pending_batch();
   void append(const Command& command, std::span<const Binding> bindings, const DispatchLabel& label);
+  void submit_if_overdue();
   void submit_if_worthwhile();
   void submit();
-  void submitted(Batch& batch);
   void wait_for_all();
+  void finish_recorded();
   bool gpu_is_idle();
-  bool finished(const Batch& batch);
-  void wait_for(Batch& batch);
-  void destroy() noexcept;
 
   Device& device_;
   std::mutex mutex_;
-  VkCommandPool command_pool_ = VK_NULL_HANDLE;
-  std::array<std::unique_ptr<Batch>, kBatches> batches_;  // a ring
+  std::optional<CommandPool> command_pool_;
+  std::array<std::unique_ptr<DeviceBatch>, kBatches> batches_;  // a ring
   size_t current_ = 0;
-  uint64_t last_submission_ = 0;  // of the batches so far
+  uint64_t last_submission_ = 0;
   HazardTracker hazards_;
   Scope since_barrier_;  // what was recorded since the last barrier does
   Arena downloads_;
+  bool download_pending_ = false;
   std::vector<std::shared_ptr<RecordedGraph>> graphs_;
   std::vector<std::unique_ptr<Timestamps>> timers_;  // of all timed events so far
   std::vector<Timestamps*> free_timers_;

@@ -32,6 +32,8 @@ const char* result_name(VkResult result) {
       return "VK_ERROR_INCOMPATIBLE_DRIVER";
     case VK_ERROR_TOO_MANY_OBJECTS:
       return "VK_ERROR_TOO_MANY_OBJECTS";
+    case VK_ERROR_FRAGMENTED_POOL:
+      return "VK_ERROR_FRAGMENTED_POOL";
     case VK_ERROR_OUT_OF_POOL_MEMORY:
       return "VK_ERROR_OUT_OF_POOL_MEMORY";
     case VK_ERROR_INVALID_EXTERNAL_HANDLE:
@@ -43,10 +45,22 @@ const char* result_name(VkResult result) {
   }
 }
 
+std::string failure_text(VkResult result, const char* call) {
+  return std::string(call) + " failed with " + result_name(result) + " (" + std::to_string(result) + ")";
+}
+
 void check(VkResult result, const char* call) {
-  if (result != VK_SUCCESS) {
-    throw Error(std::string(call) + " failed with " + result_name(result) + " (" + std::to_string(result) +
-                ")");
+  switch (result) {
+    case VK_SUCCESS:
+      return;
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+    case VK_ERROR_TOO_MANY_OBJECTS:
+      throw OutOfMemory(failure_text(result, call));
+    case VK_ERROR_DEVICE_LOST:
+      throw DeviceLost(failure_text(result, call));
+    default:
+      throw Error(failure_text(result, call));
   }
 }
 

@@ -19,15 +19,24 @@ class Unavailable : public Error {
   using Error::Error;
 };
 
-const char* result_name(VkResult result);
-
-/// There is no memory left on the device or the host.
+/// There is no memory left on the device or the host. What was asked for has not happened.
 class OutOfMemory : public Error {
  public:
   using Error::Error;
 };
 
-/// Throws Error naming `call` unless the result is VK_SUCCESS.
+/// The device has failed for good: what was in its memory is gone, and so is the work that was queued.
+class DeviceLost : public Error {
+ public:
+  using Error::Error;
+};
+
+const char* result_name(VkResult result);
+
+/// What check() says of a failure.
+std::string failure_text(VkResult result, const char* call);
+
+/// Throws Error naming `call` unless the result is VK_SUCCESS: OutOfMemory or DeviceLost where it means that.
 void check(VkResult result, const char* call);
 
 }  // namespace q8ta::vulkan

@@ -6,8 +6,35 @@ namespace q8ta::vulkan {
 
 class Device;
 
-/// Returns when the fence is signalled, or with the error that prevents it. Where the GPU is hardware, the
-/// thread first looks again and again for a short while: it would sleep longer than short work takes.
-VkResult wait_for_fence(const Device& device, VkFence fence);
+/// Tells when the GPU is done with a submission. One submission at a time.
+class Fence {
+ public:
+  explicit Fence(Device& device);
+  /// Waits for what was submitted.
+  ~Fence();
+  Fence(const Fence&) = delete;
+  Fence& operator=(const Fence&) = delete;
+
+  /// vkQueueSubmit (Device::submit), with this fence. If it throws, nothing was submitted.
+  void submit(VkCommandBuffer commands);
+
+  /// Whether something was submitted that nobody has waited for.
+  bool pending() const { return pending_; }
+
+  /// Whether the GPU is done. Throws Error if that cannot be known now, DeviceLost if it never will be.
+  bool passed();
+
+  /// Returns when the GPU is done. A driver that is short of memory is asked again for a while: afterwards,
+  /// or when the device is lost, this throws DeviceLost. Nothing is pending then.
+  void wait();
+
+ private:
+  VkResult wait_once();
+
+  Device& device_;
+  VkFence fence_ = VK_NULL_HANDLE;
+  bool pending_ = false;
+  bool signalled_ = false;
+};
 
 }  // namespace q8ta::vulkan

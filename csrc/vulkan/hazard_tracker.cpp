@@ -23,6 +23,8 @@ bool HazardTracker::needs_barrier(std::span<const Binding> bindings) {
   const bool needed = everything_ || read_.size() + written_.size() >= kMost ||
                       std::any_of(bindings.begin(), bindings.end(),
                                   [this](const Binding& binding) { return conflicts(binding); });
+  read_.reserve(kMost + kMaxBindings);  // before anything is forgotten: this may throw
+  written_.reserve(kMost + kMaxBindings);
   if (needed) reset();
   for (const Binding& binding : bindings) (binding.written ? written_ : read_).push_back(binding.range);
   return needed;

@@ -93,7 +93,7 @@ Instance::Instance(ValidationMode validation) : validation_(validation) {
 
   if (validation != ValidationMode::off) {
     const VkResult result = vkCreateDebugUtilsMessengerEXT(instance_, &messenger_info, nullptr, &messenger_);
-    if (result != VK_SUCCESS) {
+    if (result != VK_SUCCESS) {  // no destructor follows
       vkDestroyInstance(instance_, nullptr);
       check(result, "vkCreateDebugUtilsMessengerEXT");
     }

@@ -15,6 +15,7 @@
 #include "vulkan/device_stream.h"
 #include "vulkan/error.h"
 #include "vulkan/fork.h"
+#include "vulkan/make_room.h"
 
 namespace q8ta::vulkan {
 
@@ -40,9 +41,30 @@ VkDeviceSize MemoryPool::rounded(VkDeviceSize bytes) const {
 
 DeviceBlock* MemoryPool::take_free(FreeBlocks& free, VkDeviceSize size) {
   const auto found = free.find(size);
-  if (found == free.end() || found->second.empty()) return nullptr;
-  DeviceBlock* block = found->second.back();
-  found->second.pop_back();
+  if (found == free.end() || found->second == nullptr) return nullptr;
+  DeviceBlock* block = found->second;
+  found->second = block->next_free_;
+  return block;
+}
+
+void MemoryPool::put_free(DeviceBlock* block) {
+  block->next_free_ = *block->free_blocks_;
+  *block->free_blocks_ = block;
+}
+
+DeviceBlock* MemoryPool::add_block(std::unique_ptr<DeviceBlock> made) {
+  DeviceBlock* block = made.get();
+  const VkDeviceSize size = block->buffer().size();
+  block->free_blocks_ = &cached_[size];
+  by_buffer_.emplace(block->buffer().range().buffer_id, block);
+  try {
+    blocks_.emplace(block->address(), std::move(made));
+  } catch (...) {
+    by_buffer_.erase(block->buffer().range().buffer_id);
+    throw;
+  }
+  statistics_.reserved_bytes += size;
+  statistics_.peak_reserved_bytes = std::max(statistics_.peak_reserved_bytes, statistics_.reserved_bytes);
   return block;
 }
 
@@ -50,6 +72,11 @@ DeviceBlock* MemoryPool::allocate(VkDeviceSize bytes) {
   const VkDeviceSize size = rounded(bytes);
   Capture* capture = Capture::of_this_thread(device_);
   std::unique_lock lock(mutex_);
+  DeviceBlock** free_in_capture = nullptr;
+  if (capture != nullptr) {  // room first: a block that was taken must arrive
+    free_in_capture = &capture->memory().free[size];
+    make_room(capture->memory().blocks);
+  }
   DeviceBlock* block = capture == nullptr ? nullptr : take_free(capture->memory().free, size);
   if (block == nullptr) block = take_free(cached_, size);
   if (block != nullptr) {
@@ -58,16 +85,11 @@ DeviceBlock* MemoryPool::allocate(VkDeviceSize bytes) {
     lock.unlock();
     std::unique_ptr<DeviceBlock> made = allocate_block(size);
     lock.lock();
-    block = made.get();
-    by_buffer_.emplace(block->buffer().range().buffer_id, block);
-    blocks_.emplace(block->address(), std::move(made));
-    block->free_blocks_ = &cached_[size];
-    statistics_.reserved_bytes += size;
-    statistics_.peak_reserved_bytes = std::max(statistics_.peak_reserved_bytes, statistics_.reserved_bytes);
+    block = add_block(std::move(made));
   }
   if (capture != nullptr && !block->in_capture_) {
     block->in_capture_ = true;
-    block->free_blocks_ = &capture->memory().free[size];
+    block->free_blocks_ = free_in_capture;
     capture->memory().blocks.push_back(block);
   }
   block->in_use_ = true;
@@ -96,7 +118,7 @@ void MemoryPool::free(DeviceBlock* block) {
   if (inherited_by_fork()) return;  // a thread that is not here may have held the mutex
   const std::lock_guard lock(mutex_);
   block->in_use_ = false;
-  if (block->in_capture_ || block->graphs_ == 0) block->free_blocks_->push_back(block);
+  if (block->in_capture_ || block->graphs_ == 0) put_free(block);
   statistics_.allocated_bytes -= block->buffer().size();
   ++statistics_.frees;
 }
@@ -115,16 +137,24 @@ void MemoryPool::empty_cache() {
   std::vector<std::unique_ptr<DeviceBlock>> taken;
   {
     const std::lock_guard lock(mutex_);
-    for (auto& [size, blocks] : cached_) {
-      for (DeviceBlock* block : blocks) {
+    taken.reserve(blocks_.size());
+    for (auto& [size, first] : cached_) {
+      while (first != nullptr) {
+        DeviceBlock* block = std::exchange(first, first->next_free_);
         by_buffer_.erase(block->buffer().range().buffer_id);
         taken.push_back(std::move(blocks_.extract(block->address()).mapped()));
+        statistics_.reserved_bytes -= size;
       }
-      statistics_.reserved_bytes -= size * blocks.size();
-      blocks.clear();
     }
   }
-  if (!taken.empty()) device_.stream().finish();  // nothing can be recorded on them any more
+  if (taken.empty()) return;
+  try {
+    device_.stream().finish();  // nothing can be recorded on them any more
+  } catch (...) {               // what is queued may still work on them
+    const std::lock_guard lock(mutex_);
+    for (std::unique_ptr<DeviceBlock>& block : taken) put_free(add_block(std::move(block)));
+    throw;
+  }
 }
 
 MemoryPool::Statistics MemoryPool::statistics() const {
@@ -150,7 +180,7 @@ void MemoryPool::end_capture(GraphMemory& memory) {
   for (DeviceBlock* block : memory.blocks) {
     block->in_capture_ = false;
     block->free_blocks_ = &cached_[block->buffer().size()];
-    if (!block->in_use_ && block->graphs_ == 0) block->free_blocks_->push_back(block);
+    if (!block->in_use_ && block->graphs_ == 0) put_free(block);
   }
   memory.blocks.clear();
   memory.free.clear();
@@ -159,8 +189,7 @@ void MemoryPool::end_capture(GraphMemory& memory) {
 void MemoryPool::release(GraphMemory& memory) {
   const std::lock_guard lock(mutex_);
   for (const auto& [buffer_id, block] : memory.used) {
-    if (--block->graphs_ == 0 && !block->in_use_ && !block->in_capture_)
-      block->free_blocks_->push_back(block);
+    if (--block->graphs_ == 0 && !block->in_use_ && !block->in_capture_) put_free(block);
   }
   memory.used.clear();
 }

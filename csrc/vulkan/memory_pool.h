@@ -16,8 +16,9 @@ namespace q8ta::vulkan {
 class DeviceBlock;
 class MemoryPool;
 
-/// Blocks that nobody uses, by their size.
-using FreeBlocks = std::unordered_map<VkDeviceSize, std::vector<DeviceBlock*>>;
+/// Blocks that nobody uses, by their size: the one that was freed last, which leads to the others. So a block
+/// can be freed without memory for a list, and freeing never fails.
+using FreeBlocks = std::unordered_map<VkDeviceSize, DeviceBlock*>;
 
 /// Device memory of one tensor storage. Move-less: what refers to it keeps its address.
 class DeviceBlock {
@@ -41,7 +42,8 @@ class DeviceBlock {
   Buffer buffer_;
   void* address_ = nullptr;
   // The pool's, under its mutex.
-  std::vector<DeviceBlock*>* free_blocks_ = nullptr;  // where the block goes when it is freed
+  DeviceBlock** free_blocks_ = nullptr;  // where the block goes when it is freed
+  DeviceBlock* next_free_ = nullptr;     // behind it there
   bool in_use_ = false;
   uint32_t graphs_ = 0;      // that work on it: nobody else gets it
   bool in_capture_ = false;  // allocated while a graph is captured that has not ended yet
@@ -95,7 +97,9 @@ class MemoryPool {
  private:
   std::unique_ptr<DeviceBlock> allocate_block(VkDeviceSize size);
   VkDeviceSize rounded(VkDeviceSize bytes) const;
+  DeviceBlock* add_block(std::unique_ptr<DeviceBlock> made);
   DeviceBlock* take_free(FreeBlocks& free, VkDeviceSize size);
+  void put_free(DeviceBlock* block);
 
   Device& device_;
   mutable std::mutex mutex_;

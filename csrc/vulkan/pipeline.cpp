@@ -47,8 +47,10 @@ void Pipeline::create(VkPipelineCache cache, const PipelineSpec& spec) {
   VkDescriptorSetLayoutCreateInfo set_info{VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO};
   set_info.bindingCount = spec.bindings;
   set_info.pBindings = bindings.data();
-  check(api.vkCreateDescriptorSetLayout(device_.handle(), &set_info, nullptr, &set_layout_),
+  VkDescriptorSetLayout set_layout = VK_NULL_HANDLE;
+  check(api.vkCreateDescriptorSetLayout(device_.handle(), &set_info, nullptr, &set_layout),
         "vkCreateDescriptorSetLayout");
+  set_layout_ = set_layout;
 
   const VkPushConstantRange push{VK_SHADER_STAGE_COMPUTE_BIT, 0, spec.push_constant_bytes};
   VkPipelineLayoutCreateInfo layout_info{VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO};
@@ -56,16 +58,10 @@ void Pipeline::create(VkPipelineCache cache, const PipelineSpec& spec) {
   layout_info.pSetLayouts = &set_layout_;
   layout_info.pushConstantRangeCount = spec.push_constant_bytes > 0 ? 1 : 0;
   layout_info.pPushConstantRanges = &push;
-  check(api.vkCreatePipelineLayout(device_.handle(), &layout_info, nullptr, &layout_),
+  VkPipelineLayout layout = VK_NULL_HANDLE;
+  check(api.vkCreatePipelineLayout(device_.handle(), &layout_info, nullptr, &layout),
         "vkCreatePipelineLayout");
-
-  const std::optional<std::vector<uint32_t>> faulty = with_driver_fault(spec.shader, shader->code);
-  const std::span<const uint32_t> code = faulty ? std::span<const uint32_t>(*faulty) : shader->code;
-  VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
-  module_info.codeSize = code.size_bytes();
-  module_info.pCode = code.data();
-  VkShaderModule module = VK_NULL_HANDLE;
-  check(api.vkCreateShaderModule(device_.handle(), &module_info, nullptr, &module), "vkCreateShaderModule");
+  layout_ = layout;
 
   std::vector<VkSpecializationMapEntry> entries(spec.constant_count);
   for (uint32_t i = 0; i < entries.size(); ++i) {
@@ -76,6 +72,14 @@ void Pipeline::create(VkPipelineCache cache, const PipelineSpec& spec) {
   specialization.pMapEntries = entries.data();
   specialization.dataSize = spec.constant_count * sizeof(uint32_t);
   specialization.pData = spec.constants.data();
+
+  const std::optional<std::vector<uint32_t>> faulty = with_driver_fault(spec.shader, shader->code);
+  const std::span<const uint32_t> code = faulty ? std::span<const uint32_t>(*faulty) : shader->code;
+  VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
+  module_info.codeSize = code.size_bytes();
+  module_info.pCode = code.data();
+  VkShaderModule module = VK_NULL_HANDLE;
+  check(api.vkCreateShaderModule(device_.handle(), &module_info, nullptr, &module), "vkCreateShaderModule");
 
   VkPipelineShaderStageRequiredSubgroupSizeCreateInfo subgroup_info{
       VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO};

@@ -5,7 +5,6 @@
 #include <span>
 
 #include "vulkan/device.h"
-#include "vulkan/error.h"
 
 namespace q8ta::vulkan {
 namespace {
@@ -43,19 +42,10 @@ Scope scope_of_all(std::span<const Command> commands) {
 
 }  // namespace
 
-RecordedBatch::RecordedBatch(Device& device, VkCommandPool pool)
-    : device_(device), pool_(pool), descriptors_(device) {
-  VkCommandBufferAllocateInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
-  info.commandPool = pool;
-  info.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
-  info.commandBufferCount = 1;
-  check(device.api().vkAllocateCommandBuffers(device.handle(), &info, &commands_buffer_),
-        "vkAllocateCommandBuffers");
-}
+RecordedBatch::RecordedBatch(Device& device, CommandPool& pool)
+    : device_(device), pool_(pool), commands_buffer_(pool.allocate()), descriptors_(device) {}
 
-RecordedBatch::~RecordedBatch() {
-  device_.api().vkFreeCommandBuffers(device_.handle(), pool_, 1, &commands_buffer_);
-}
+RecordedBatch::~RecordedBatch() { pool_.free(commands_buffer_); }
 
 void RecordedBatch::record_all(std::span<const Command> commands, const Scope& scope,
                                Timestamps* timestamps) {
@@ -69,30 +59,25 @@ void RecordedBatch::record_all(std::span<const Command> commands, const Scope& s
 }
 
 void RecordedBatch::record(const std::vector<Command>& commands, bool host_reads, Timestamps* timestamps) {
-  const VolkDeviceTable& api = device_.api();
   descriptors_.reset(static_cast<uint32_t>(commands.size()));
-  const VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
-  check(api.vkBeginCommandBuffer(commands_buffer_, &info), "vkBeginCommandBuffer");
+  CommandRecording recording(device_, commands_buffer_);
   if (timestamps != nullptr) timestamps->record_reset(commands_buffer_);
   const Scope scope = scope_of_all(commands);
   record_all(commands, scope, timestamps);
   // Later submissions of this stream reuse its memory by shaders and copies alike.
   if (!commands.empty())
     record_barrier(device_, commands_buffer_, scope, host_reads ? kHostReads : kDeviceWork);
-  check(api.vkEndCommandBuffer(commands_buffer_), "vkEndCommandBuffer");
+  recording.end();
 }
 
 void RecordedBatch::record_repeatable(std::span<const Command> commands, Timestamps* timestamps) {
-  const VolkDeviceTable& api = device_.api();
   descriptors_.reset(static_cast<uint32_t>(commands.size()));
-  VkCommandBufferBeginInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
-  info.flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT;
-  check(api.vkBeginCommandBuffer(commands_buffer_, &info), "vkBeginCommandBuffer");
+  CommandRecording recording(device_, commands_buffer_, VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT);
   if (timestamps != nullptr) timestamps->record_reset(commands_buffer_);
   const Scope scope = scope_of_all(commands);
   record_barrier(device_, commands_buffer_, kDeviceWork, scope);
   record_all(commands, scope, timestamps);
-  check(api.vkEndCommandBuffer(commands_buffer_), "vkEndCommandBuffer");
+  recording.end();
 }
 
 VkCommandBuffer BatchCache::get(const std::vector<Command>& commands, bool host_reads) {
@@ -104,22 +89,19 @@ VkCommandBuffer BatchCache::get(const std::vector<Command>& commands, bool host_
       return entry.batch->handle();
     }
   }
+  std::unique_ptr<RecordedBatch> batch;
   if (entries_.size() < kKeptBatches) {
-    auto batch = std::make_unique<RecordedBatch>(device_, pool_);
-    batch->record(commands, host_reads);
-    entries_.push_back({hash, uses_, commands, host_reads, std::move(batch)});
-    return entries_.back().batch->handle();
+    batch = std::make_unique<RecordedBatch>(device_, pool_);
+  } else {
+    const auto oldest =
+        std::min_element(entries_.begin(), entries_.end(),
+                         [](const Entry& a, const Entry& b) { return a.last_use < b.last_use; });
+    batch = std::move(oldest->batch);
+    entries_.erase(oldest);
   }
-  Entry& oldest = *std::min_element(entries_.begin(), entries_.end(),
-                                    [](const Entry& a, const Entry& b) { return a.last_use < b.last_use; });
-  oldest.commands.clear();  // an exception must not leave an entry that claims to hold something else
-  oldest.hash = 0;
-  oldest.batch->record(commands, host_reads);
-  oldest.commands = commands;
-  oldest.host_reads = host_reads;
-  oldest.hash = hash;
-  oldest.last_use = uses_;
-  return oldest.batch->handle();
+  batch->record(commands, host_reads);
+  entries_.push_back({hash, uses_, commands, host_reads, std::move(batch)});
+  return entries_.back().batch->handle();
 }
 
 }  // namespace q8ta::vulkan

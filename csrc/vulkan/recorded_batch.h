@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "vulkan/command.h"
+#include "vulkan/command_pool.h"
 #include "vulkan/descriptor_pool.h"
 #include "vulkan/timestamps.h"
 
@@ -14,7 +15,7 @@ namespace q8ta::vulkan {
 /// A command buffer with its descriptor sets. May be submitted again once the GPU is done with it.
 class RecordedBatch {
  public:
-  RecordedBatch(Device& device, VkCommandPool pool);
+  RecordedBatch(Device& device, CommandPool& pool);
   ~RecordedBatch();
   RecordedBatch(const RecordedBatch&) = delete;
   RecordedBatch& operator=(const RecordedBatch&) = delete;
@@ -33,8 +34,8 @@ class RecordedBatch {
   void record_all(std::span<const Command> commands, const Scope& scope, Timestamps* timestamps);
 
   Device& device_;
-  VkCommandPool pool_;
-  VkCommandBuffer commands_buffer_ = VK_NULL_HANDLE;
+  CommandPool& pool_;
+  VkCommandBuffer commands_buffer_;
   DescriptorPool descriptors_;
 };
 
@@ -42,7 +43,7 @@ class RecordedBatch {
 /// again, which takes 1.5 us of a GEMV call.
 class BatchCache {
  public:
-  BatchCache(Device& device, VkCommandPool pool) : device_(device), pool_(pool) {}
+  BatchCache(Device& device, CommandPool& pool) : device_(device), pool_(pool) {}
 
   VkCommandBuffer get(const std::vector<Command>& commands, bool host_reads);
 
@@ -56,7 +57,7 @@ class BatchCache {
   };
 
   Device& device_;
-  VkCommandPool pool_;
+  CommandPool& pool_;
   std::vector<Entry> entries_;
   uint64_t uses_ = 0;
 };

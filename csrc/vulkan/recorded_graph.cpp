@@ -26,7 +26,7 @@ std::vector<size_t> ends_of_parts(const std::vector<DispatchLabel>& labels) {
 
 }  // namespace
 
-RecordedGraph::RecordedGraph(Device& device, VkCommandPool pool, Capture& capture)
+RecordedGraph::RecordedGraph(Device& device, CommandPool& pool, Capture& capture)
     : device_(device),
       pool_(pool),
       commands_(capture.commands()),

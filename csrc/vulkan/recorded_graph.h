@@ -14,7 +14,7 @@ namespace q8ta::vulkan {
 /// work before it, also of an earlier replay. The DeviceStream's, under its mutex.
 class RecordedGraph {
  public:
-  RecordedGraph(Device& device, VkCommandPool pool, Capture& capture);
+  RecordedGraph(Device& device, CommandPool& pool, Capture& capture);
   ~RecordedGraph() { release_memory(); }
   RecordedGraph(const RecordedGraph&) = delete;
   RecordedGraph& operator=(const RecordedGraph&) = delete;
@@ -45,7 +45,7 @@ class RecordedGraph {
   Recording record(bool measured);
 
   Device& device_;
-  VkCommandPool pool_;
+  CommandPool& pool_;
   std::vector<Command> commands_;
   std::vector<DispatchLabel> labels_;
   std::vector<size_t> ends_;  // of the parts, in commands_

@@ -145,11 +145,14 @@ std::shared_ptr<const Selection> resolve_shared(const std::optional<DeviceReques
 }  // namespace
 
 std::shared_ptr<const Selection> current_selection() {
+  const auto usable = [](const Selection* selection) {
+    return selection != nullptr && (selection->device == nullptr || !selection->device->lost());
+  };
   std::shared_ptr<const Selection> selection = resolved.load(std::memory_order_acquire);
-  if (!selection) {
+  if (!usable(selection.get())) {
     const std::lock_guard lock(request_mutex);
     selection = resolved.load();
-    if (!selection) {
+    if (!usable(selection.get())) {
       selection = resolve_shared(explicit_request);
       resolved.store(selection, std::memory_order_release);
     }

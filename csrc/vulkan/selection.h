@@ -32,7 +32,8 @@ struct Selection {
 };
 
 /// What calls with CPU tensors use now: the request that set_request made, else Q8TA_DEVICE and Q8TA_DISABLE.
-/// Throws std::invalid_argument for a device or feature that does not exist, Unavailable in a forked child.
+/// A device that was lost is opened anew. Throws std::invalid_argument for a device or feature that does not
+/// exist, Unavailable in a forked child.
 std::shared_ptr<const Selection> current_selection();
 
 /// Process-wide. An empty optional returns to the environment's request. The new request is resolved at once:

@@ -8,7 +8,6 @@
 #include "vulkan/device.h"
 #include "vulkan/dispatch_record.h"
 #include "vulkan/error.h"
-#include "vulkan/fence.h"
 #include "vulkan/validation.h"
 
 namespace q8ta::vulkan {
@@ -21,39 +20,12 @@ constexpr size_t kImportBytes = size_t{256} << 10;
 
 Stream::Stream(Device& device)
     : device_(device),
+      command_pool_(device),
       uploads_(device, MemoryUse::upload),
       downloads_(device, MemoryUse::download),
-      scratch_(device, MemoryUse::device_local) {
-  try {
-    create();
-  } catch (...) {
-    destroy();
-    throw;
-  }
-}
-
-Stream::~Stream() { destroy(); }
-
-void Stream::create() {
-  VkCommandPoolCreateInfo pool_info{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
-  pool_info.flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT;
-  pool_info.queueFamilyIndex = device_.info().queue_family;
-  check(device_.api().vkCreateCommandPool(device_.handle(), &pool_info, nullptr, &command_pool_),
-        "vkCreateCommandPool");
-  repeated_batches_.emplace(device_, command_pool_);
-  const VkFenceCreateInfo fence_info{VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
-  check(device_.api().vkCreateFence(device_.handle(), &fence_info, nullptr, &fence_), "vkCreateFence");
-}
-
-void Stream::destroy() {
-  const VolkDeviceTable& api = device_.api();
-  if (in_flight_) wait_for_fence(device_, fence_);
-  single_batch_.reset();
-  repeated_batches_.reset();
-  timestamps_.reset();
-  api.vkDestroyFence(device_.handle(), fence_, nullptr);
-  api.vkDestroyCommandPool(device_.handle(), command_pool_, nullptr);
-}
+      scratch_(device, MemoryUse::device_local),
+      repeated_batches_(device, command_pool_),
+      fence_(device) {}
 
 void Stream::begin() {
   seen_messages_ = device_.validating() ? validation_message_count() : 0;
@@ -140,22 +112,17 @@ void Stream::append(Command command, std::span<const Binding> bindings, const Di
 }
 
 VkCommandBuffer Stream::recorded() {
-  if (!profiling_ && imports_.empty()) return repeated_batches_->get(commands_, host_reads_);
+  if (!profiling_ && imports_.empty()) return repeated_batches_.get(commands_, host_reads_);
   if (!single_batch_) single_batch_.emplace(device_, command_pool_);
   if (profiling_ && !timestamps_) timestamps_.emplace(device_);
   single_batch_->record(commands_, host_reads_, profiling_ ? &*timestamps_ : nullptr);
   return single_batch_->handle();
 }
 
-void Stream::submit() {
-  device_.submit(recorded(), fence_);
-  in_flight_ = true;
-}
+void Stream::submit() { fence_.submit(recorded()); }
 
 void Stream::wait() {
-  check(wait_for_fence(device_, fence_), "waiting for the GPU");
-  check(device_.api().vkResetFences(device_.handle(), 1, &fence_), "vkResetFences");
-  in_flight_ = false;
+  fence_.wait();
   for (const PendingDownload& download : pending_downloads_) {
     download.piece.invalidate();
     const std::byte* source = download.piece.mapped();
@@ -184,12 +151,11 @@ void Stream::collect_timestamps() {
 }
 
 bool Stream::recover() noexcept {
-  const VolkDeviceTable& api = device_.api();
-  if (in_flight_) {
-    if (wait_for_fence(device_, fence_) != VK_SUCCESS) return false;
-    if (api.vkResetFences(device_.handle(), 1, &fence_) != VK_SUCCESS) return false;
-    in_flight_ = false;
+  try {
+    fence_.wait();
+  } catch (const std::exception&) {  // the device is lost, and perhaps there is no memory to say so
   }
+  if (device_.lost()) return false;
   pending_downloads_.clear();
   imports_.clear();
   profiled_.clear();

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "vulkan/arena.h"
+#include "vulkan/command_pool.h"
+#include "vulkan/fence.h"
 #include "vulkan/hazard_tracker.h"
 #include "vulkan/profiler.h"
 #include "vulkan/recorded_batch.h"
@@ -20,7 +22,6 @@ namespace q8ta::vulkan {
 class Stream final : public Recorder {
  public:
   explicit Stream(Device& device);
-  ~Stream() override;
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
@@ -54,11 +55,11 @@ class Stream final : public Recorder {
 
   void submit();
 
-  /// Returns when the GPU is done and downloads are delivered. Throws Error on device loss and on what the
+  /// Returns when the GPU is done and downloads are delivered. Throws DeviceLost, and Error for what the
   /// validation layer reported.
   void wait();
 
-  /// Brings the stream back to rest after an error; false if that is impossible (it must then be destroyed).
+  /// Brings the stream back to rest after an error; false if the device is lost.
   bool recover() noexcept;
 
  private:
@@ -67,8 +68,6 @@ class Stream final : public Recorder {
     size_t offset, row_bytes, rows, stride;
   };
 
-  void create();
-  void destroy();
   void append(Command command, std::span<const Binding> bindings, const DispatchLabel& label);
   std::optional<BufferRange> import_pages(const void* data, size_t bytes);
   BufferRange stage(const void* data, size_t bytes, size_t readable_bytes);
@@ -76,15 +75,14 @@ class Stream final : public Recorder {
   void collect_timestamps();
 
   Device& device_;
-  VkCommandPool command_pool_ = VK_NULL_HANDLE;
-  VkFence fence_ = VK_NULL_HANDLE;
+  CommandPool command_pool_;
   std::optional<Timestamps> timestamps_;
   Arena uploads_;
   Arena downloads_;
   Arena scratch_;
   HazardTracker hazards_;
   std::vector<Command> commands_;
-  std::optional<BatchCache> repeated_batches_;
+  BatchCache repeated_batches_;
   std::optional<RecordedBatch> single_batch_;  // for what cannot come again: imported memory, timestamps
   std::vector<Buffer> imports_;
   std::vector<PendingDownload> pending_downloads_;
@@ -92,8 +90,8 @@ class Stream final : public Recorder {
   std::byte* destination_ = nullptr;
   bool host_reads_ = false;
   bool profiling_ = false;
-  bool in_flight_ = false;
   size_t seen_messages_ = 0;
+  Fence fence_;  // the last: before all else goes, it waits
 };
 
 }  // namespace q8ta::vulkan

@@ -10,8 +10,15 @@ StreamPool::Lease StreamPool::acquire() {
       idle_.pop_back();
       return {*this, std::move(stream)};
     }
+    idle_.reserve(++made_);
   }
   return {*this, std::make_unique<Stream>(device_)};
+}
+
+void StreamPool::clear() {
+  const std::lock_guard lock(mutex_);
+  made_ -= idle_.size();
+  idle_.clear();
 }
 
 void StreamPool::give_back(std::unique_ptr<Stream> stream) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -32,12 +33,16 @@ class StreamPool {
 
   Lease acquire();
 
+  /// Destroys the streams that no call is using.
+  void clear();
+
  private:
   void give_back(std::unique_ptr<Stream> stream);
 
   Device& device_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Stream>> idle_;
+  std::vector<std::unique_ptr<Stream>> idle_;  // with room for all streams: to give one back must not fail
+  size_t made_ = 0;
 };
 
 }  // namespace q8ta::vulkan

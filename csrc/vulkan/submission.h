@@ -4,7 +4,9 @@
 
 #include <optional>
 
+#include "vulkan/command_pool.h"
 #include "vulkan/descriptor_pool.h"
+#include "vulkan/fence.h"
 #include "vulkan/timestamps.h"
 
 namespace q8ta::vulkan {
@@ -21,7 +23,6 @@ struct Elapsed {
 class Submission {
  public:
   explicit Submission(Device& device, uint32_t most_timed_commands = Timestamps::kMostCommands);
-  ~Submission();
   Submission(const Submission&) = delete;
   Submission& operator=(const Submission&) = delete;
 
@@ -37,15 +38,13 @@ class Submission {
   Elapsed run(std::optional<uint32_t> measured = std::nullopt);
 
  private:
-  void create();
-  void destroy();
-
   Device& device_;
-  VkCommandPool pool_ = VK_NULL_HANDLE;
-  VkCommandBuffer commands_ = VK_NULL_HANDLE;
-  VkFence fence_ = VK_NULL_HANDLE;
+  CommandPool pool_;
+  VkCommandBuffer commands_;
   DescriptorPool descriptors_;
   Timestamps timestamps_;
+  std::optional<CommandRecording> recording_;
+  Fence fence_;  // the last: before all else goes, it waits
 };
 
 }  // namespace q8ta::vulkan

@@ -16,7 +16,9 @@ void Timestamps::record_reset(VkCommandBuffer commands) {
     VkQueryPoolCreateInfo info{VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
     info.queryType = VK_QUERY_TYPE_TIMESTAMP;
     info.queryCount = 2 * most_commands_;
-    check(device_.api().vkCreateQueryPool(device_.handle(), &info, nullptr, &pool_), "vkCreateQueryPool");
+    VkQueryPool made = VK_NULL_HANDLE;
+    check(device_.api().vkCreateQueryPool(device_.handle(), &info, nullptr, &made), "vkCreateQueryPool");
+    pool_ = made;
   }
   device_.api().vkCmdResetQueryPool(commands, pool_, 0, 2 * most_commands_);
 }
@@ -32,9 +34,10 @@ void Timestamps::record_end(VkCommandBuffer commands, uint32_t index) const {
 }
 
 void Timestamps::read(uint32_t first, uint32_t count, uint64_t* ticks) const {
-  check(device_.api().vkGetQueryPoolResults(device_.handle(), pool_, first, count, count * sizeof(uint64_t),
-                                            ticks, sizeof(uint64_t), VK_QUERY_RESULT_64_BIT),
-        "vkGetQueryPoolResults");
+  device_.check_result(
+      device_.api().vkGetQueryPoolResults(device_.handle(), pool_, first, count, count * sizeof(uint64_t),
+                                          ticks, sizeof(uint64_t), VK_QUERY_RESULT_64_BIT),
+      "vkGetQueryPoolResults");
 }
 
 Timestamps::Ticks Timestamps::ticks(uint32_t index) const {

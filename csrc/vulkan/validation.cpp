@@ -1,7 +1,10 @@
 #include "vulkan/validation.h"
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string_view>
 
 #include "vulkan/error.h"
@@ -20,21 +23,28 @@ MessageLog& message_log() {
   return log;
 }
 
-/// What GPU-assisted validation (1.4.309) says about its own set-up: nothing that we could do better.
+/// What GPU-assisted validation (1.3.239, 1.4.309) says about its own set-up: nothing that we could do
+/// better.
 bool is_about_the_layer(const std::string& text) {
-  return text.starts_with("WARNING-GPU-Assisted-Validation") || text.starts_with("VALIDATION-SETTINGS");
+  constexpr std::string_view kIds[] = {"UNASSIGNED-GPU-Assisted Validation Warning",
+                                       "WARNING-GPU-Assisted-Validation", "VALIDATION-SETTINGS"};
+  return std::any_of(std::begin(kIds), std::end(kIds),
+                     [&](std::string_view id) { return text.starts_with(id); });
 }
 
 VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT,
                                           VkDebugUtilsMessageTypeFlagsEXT,
                                           const VkDebugUtilsMessengerCallbackDataEXT* data, void*) {
-  std::string text = data->pMessageIdName != nullptr ? data->pMessageIdName : "unnamed message";
-  text += ": ";
-  text += data->pMessage != nullptr ? data->pMessage : "";
-  if (is_about_the_layer(text)) return VK_FALSE;
-  MessageLog& log = message_log();
-  const std::lock_guard lock(log.mutex);
-  log.messages.push_back(std::move(text));
+  try {
+    std::string text = data->pMessageIdName != nullptr ? data->pMessageIdName : "unnamed message";
+    text += ": ";
+    text += data->pMessage != nullptr ? data->pMessage : "";
+    if (is_about_the_layer(text)) return VK_FALSE;
+    MessageLog& log = message_log();
+    const std::lock_guard lock(log.mutex);
+    log.messages.push_back(std::move(text));
+  } catch (const std::bad_alloc&) {  // the layer and the loader, which call this, expect no exceptions
+  }
   return VK_TRUE;  // the layer then skips the faulty call
 }
 

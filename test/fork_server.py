@@ -21,7 +21,7 @@ class ForkServer:
     """The side of the tests."""
 
     def __init__(self) -> None:
-        paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+        paths = [str(HERE), str(HERE / "vk"), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         self._process = subprocess.Popen(
             [sys.executable, __file__],

@@ -1,0 +1,152 @@
+#include "vulkan/device_batch.h"
+
+#include <string>
+#include <utility>
+
+#include "vulkan/device.h"
+#include "vulkan/dispatch_record.h"
+#include "vulkan/error.h"
+#include "vulkan/make_room.h"
+#include "vulkan/recorded_graph.h"
+#include "vulkan/submission_policy.h"
+
+namespace q8ta::vulkan {
+
+DeviceBatch::DeviceBatch(Device& device, CommandPool& pool)
+    : device_(device),
+      commands_buffer_(pool.allocate()),
+      descriptors_(device),
+      uploads_(device, MemoryUse::upload),
+      scratch_(device, MemoryUse::device_local),
+      fence_(device) {}
+
+DeviceBatch::~DeviceBatch() = default;
+
+void DeviceBatch::reset() {
+  wait();
+  begun_ = false;
+  recording_.reset();
+  steps_.clear();
+  ops_.clear();
+  profiled_.clear();  // of a submission that failed
+  graph_.reset();
+  commands_ = 0;
+  multiplies_ = 0;
+  uploads_.reset();
+  scratch_.reset();
+}
+
+void DeviceBatch::open() {
+  if (recording_) return;
+  descriptors_.reset(SubmissionPolicy::kMostCommands);
+  bound_ = {};
+  recorded_ = 0;
+  if (steps_.empty()) profiling_ = Profiler::instance().enabled();
+  auto recording = std::make_unique<CommandRecording>(device_, commands_buffer_,
+                                                      VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT);
+  if (profiling_) {
+    if (!timestamps_) timestamps_.emplace(device_);
+    timestamps_->record_reset(commands_buffer_);
+  }
+  for (const Step& step : steps_) record(step);
+  recording_ = std::move(recording);
+  begun_ = true;
+}
+
+void DeviceBatch::record(const Step& step) {
+  std::visit([this](const auto& each) { record(each); }, step);
+}
+
+void DeviceBatch::record(const Barrier& barrier) {
+  record_barrier(device_, commands_buffer_, barrier.earlier, barrier.later);
+}
+
+void DeviceBatch::record(const Command& command) {
+  if (command.pipeline != nullptr) {
+    descriptors_.make_room(command.pipeline->set_layout(), command.binding_count);
+  }
+  // From here on nothing throws.
+  if (profiling_) timestamps_->record_begin(commands_buffer_, recorded_);
+  record_command(device_, commands_buffer_, descriptors_, bound_, command);
+  if (profiling_) timestamps_->record_end(commands_buffer_, recorded_);
+  ++recorded_;
+}
+
+void DeviceBatch::record(Timestamps* event) {
+  event->record_reset(commands_buffer_);
+  event->record_end(commands_buffer_, 0);
+}
+
+template <typename What>
+void DeviceBatch::add(const What& what) {
+  make_room(steps_);
+  record(what);
+  steps_.emplace_back(what);
+}
+
+void DeviceBatch::add_barrier(const Scope& earlier, const Scope& later) { add(Barrier{earlier, later}); }
+
+void DeviceBatch::add_command(const Command& command, const DispatchLabel& label) {
+  make_room(ops_);
+  make_room(profiled_);
+  const DispatchRecord described = profiling_ ? describe(device_, command, label) : DispatchRecord{};
+  add(command);
+  ops_.push_back(label.op);
+  if (profiling_) profiled_.push_back(described);
+  ++commands_;
+  multiplies_ += label.multiplies();
+}
+
+void DeviceBatch::add_event(Timestamps& event) { add(&event); }
+
+void DeviceBatch::submit(uint64_t submission) {
+  open();
+  const std::unique_ptr<CommandRecording> recording = std::move(recording_);
+  recording->end();
+  fence_.submit(commands_buffer_);
+  begun_ = false;
+  steps_.clear();
+  submission_ = submission;
+}
+
+void DeviceBatch::submit(std::shared_ptr<RecordedGraph> graph, const std::vector<VkCommandBuffer>& parts,
+                         uint64_t submission) {
+  graph_ = std::move(graph);
+  try {
+    for (const VkCommandBuffer part : parts) {
+      if (part == parts.back()) {
+        fence_.submit(part);
+      } else {
+        device_.submit(part, VK_NULL_HANDLE);
+      }
+    }
+  } catch (...) {
+    device_.wait_idle();  // no fence tells the end of the parts that were submitted
+    graph_.reset();
+    throw;
+  }
+  submission_ = submission;
+}
+
+std::string DeviceBatch::ops_text() const { return graph_ ? graph_->ops() : names_once(ops_); }
+
+void DeviceBatch::wait() {
+  if (!fence_.pending()) return;
+  try {
+    fence_.wait();
+  } catch (const DeviceLost& error) {
+    throw DeviceLost(std::string(error.what()) + ", in work that holds: " + ops_text());
+  }
+  graph_.reset();
+  collect_profile();
+}
+
+void DeviceBatch::collect_profile() {
+  std::vector<DispatchRecord> finished = std::exchange(profiled_, {});
+  for (uint32_t i = 0; i < finished.size(); ++i) {
+    set_times(finished[i], *timestamps_, i);
+    Profiler::instance().add(finished[i]);
+  }
+}
+
+}  // namespace q8ta::vulkan

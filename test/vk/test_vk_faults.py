@@ -1,0 +1,220 @@
+"""Vulkan calls that fail, for vk tensors: an error that says so or a right result, and nothing that is lost.
+
+See `test_vulkan_faults`, whose long form (Q8TA_TEST_FAULTS) is this one's, too. A device that is lost takes
+its tensors along: each further use says so, and the process can end.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from fault_runs import marks, run, sweep
+
+pytestmark = marks
+
+ENABLED = """
+q8ta_ops.enable_vk_device()
+x = torch.arange(-600, 600, dtype=torch.float32)
+on_vk = x.to("vk")
+kept = linear.mapped(lambda tensor: tensor.to("vk"))
+assert torch.equal(kept.call("linear").cpu(), expected)
+"""
+
+
+def run_on_vk(script: str) -> str:
+    """`x` is on the CPU, `on_vk` the same on vk; `kept` is `linear` there."""
+    return run(ENABLED + textwrap.dedent(script))
+
+
+def test_every_call():
+    found = sweep("vk", "warm", 1 / 50)
+    fired = {name for name, count in found["failed"].items() if count > 0}
+    assert fired >= {"CreateBuffer", "EndCommandBuffer", "QueueSubmit", "ResetFences", "WaitForFences"}
+
+
+LOST = [
+    ("QueueSubmit", "(on_vk + 1).cpu()"),
+    ("WaitForFences", "(on_vk + 1).cpu()"),
+    ("GetFenceStatus", "event.query()"),
+    ("GetQueryPoolResults", "begin.elapsed_time(end)"),
+]
+
+
+@pytest.mark.parametrize(("function", "work"), LOST, ids=[function for function, _ in LOST])
+def test_a_lost_device_is_said_to_be_lost_at_each_use(function, work):
+    run_on_vk(
+        f"""
+        begin, end, event = (torch.vk.Event(enable_timing=True) for _ in range(3))
+        begin.record()
+        graph = torch.vk.Graph()
+        with torch.vk.graph(graph):
+            y = kept.call("linear")
+        end.record()
+        end.synchronize()
+        event.record()
+        with layer.failing({function!r}, DEVICE_LOST):
+            with pytest.raises(RuntimeError, match="was lost.*VK_ERROR_DEVICE_LOST"):
+                {work}
+        uses = [
+            lambda: on_vk.cpu(), lambda: on_vk + 1, lambda: x.to("vk"), lambda: torch.empty(3, device="vk"),
+            lambda: kept.call("linear"), lambda: graph.replay(), lambda: event.record(), event.query,
+            event.synchronize, torch.vk.synchronize, torch.vk.empty_cache, lambda: str(on_vk),
+        ]
+        for use in uses:
+            with pytest.raises(RuntimeError, match="was lost.*only a new process"):
+                use()
+        right()  # CPU tensors get another device
+        del on_vk, kept, graph, y, begin, end, event
+        """
+    )
+
+
+def test_a_loop_that_asks_for_an_event_ends_when_the_device_is_lost():
+    run_on_vk(
+        """
+        event = torch.vk.Event()
+        layer.hang(True)
+        y = on_vk + 1
+        event.record()
+        assert not event.query()
+        layer.lose_devices()
+        with pytest.raises(RuntimeError, match="was lost"):
+            while not event.query():
+                pass
+        layer.hang(False)
+        """
+    )
+
+
+def test_a_device_that_is_lost_while_threads_wait():
+    run_on_vk(
+        """
+        outcomes = []
+
+        def wait(work):
+            try:
+                outcomes.append(str(work()))
+            except RuntimeError as error:
+                outcomes.append(str(error))
+
+        y = on_vk + 1
+        layer.hang(True)
+        waits = (torch.vk.synchronize, y.cpu, lambda: kept.call("linear").cpu())
+        threads = [threading.Thread(target=wait, args=(work,), daemon=True) for work in waits]
+        for thread in threads:
+            thread.start()
+        while layer.waiting() == 0:
+            time.sleep(0.01)
+        layer.lose_devices()
+        layer.hang(False)
+        for thread in threads:
+            thread.join(30)
+        assert len(outcomes) == 3 and all("was lost" in outcome for outcome in outcomes), outcomes
+        """
+    )
+
+
+def test_work_that_was_queued_survives_a_driver_that_is_short_of_memory():
+    """What an operator has returned is computed, however often recording and submitting fails in between."""
+    run_on_vk(
+        """
+        for function in ("EndCommandBuffer", "QueueSubmit", "ResetFences", "BeginCommandBuffer"):
+            for _ in range(8):  # all batches have been used
+                torch.vk.synchronize()
+                (on_vk * 2).cpu()
+            y = on_vk
+            for _ in range(20):
+                y = y + 1
+            with layer.failing(function, OUT_OF_DEVICE_MEMORY):
+                for _ in range(3):
+                    if function == "BeginCommandBuffer":
+                        break
+                    with pytest.raises(RuntimeError, match=f"vk{function} failed with VK_ERROR_OUT"):
+                        y.cpu()
+                added = 20
+                try:
+                    for _ in range(200):
+                        y = y + 1
+                        added += 1
+                except RuntimeError as error:
+                    assert "VK_ERROR_OUT_OF_DEVICE_MEMORY" in str(error)
+            y = y + 1
+            assert torch.equal(y.cpu(), x + added + 1), function
+        """
+    )
+
+
+def test_a_submission_that_fails_while_others_are_in_flight():
+    run_on_vk(
+        """
+        layer.hang(True)
+        y = on_vk
+        for _ in range(250):  # three submissions that do not end, and one that is open
+            y = y + 1
+        layer.hang(False)
+        layer.forget_counts()
+        layer.arm("QueueSubmit", 1, OUT_OF_HOST_MEMORY)
+        z = y + 1
+        assert torch.equal(z.cpu(), x + 251) and layer.failed() == 1
+        """
+    )
+
+
+def test_a_profile_of_an_operator_that_failed_half_way():
+    """Records and timestamps stay in step."""
+    run_on_vk(
+        """
+        for number in range(1, 5):
+            torch.vk.empty_cache()
+            with torch.vk.profile() as profile:
+                y = on_vk + number
+                layer.arm("AllocateDescriptorSets", number, OUT_OF_HOST_MEMORY)
+                try:
+                    for _ in range(70):
+                        y = y + 1
+                except RuntimeError as error:
+                    assert "vkAllocateDescriptorSets" in str(error)
+                layer.disarm()
+                z = on_vk * 3
+            assert torch.equal(z.cpu(), x * 3)
+            assert all(dispatch.gpu_us is not None for dispatch in profile.dispatches)
+        """
+    )
+
+
+def test_memory_that_the_cache_cannot_give_back_yet():
+    """It waits for the work on it first. If that fails, the memory stays in the cache."""
+    run_on_vk(
+        """
+        big = torch.empty(1 << 20, dtype=torch.uint8, device="vk")
+        torch.vk.synchronize()
+        y = big.clone()
+        del big, y
+        reserved = torch.vk.memory_reserved()
+        with layer.failing("EndCommandBuffer", OUT_OF_HOST_MEMORY):
+            with pytest.raises(RuntimeError, match="vkEndCommandBuffer"):
+                torch.vk.empty_cache()
+        assert torch.vk.memory_reserved() == reserved
+        torch.vk.empty_cache()
+        assert torch.vk.memory_reserved() == torch.vk.memory_allocated() < reserved
+        """
+    )
+
+
+def test_an_event_without_a_point_has_no_time():
+    run_on_vk(
+        """
+        begin, end = (torch.vk.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        with layer.failing("CreateQueryPool", OUT_OF_DEVICE_MEMORY):
+            with pytest.raises(RuntimeError, match="vkCreateQueryPool failed"):
+                end.record()
+        torch.vk.synchronize()
+        with pytest.raises(RuntimeError):
+            begin.elapsed_time(end)
+        end.record()
+        end.synchronize()
+        assert begin.elapsed_time(end) >= 0
+        """
+    )
