@@ -132,7 +132,10 @@ missing_packages() {
     check spirv-tools command -v spirv-val
     check libvulkan1 has_loader
     check mesa-vulkan-drivers has_driver
-    if [[ $job == test ]]; then check vulkan-validationlayers has_layers; fi
+    if [[ $job == test ]]; then
+        check vulkan-validationlayers has_layers
+        check doctest-dev has_header doctest/doctest.h
+    fi
     if [[ -z $fetch_headers ]]; then
         check libvulkan-dev has_header vulkan/vulkan.h
         check libvulkan-volk-dev has_header volk.h

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Sets up whatever is missing, then runs the tests with the Vulkan validation layers on.
 #
-#   bash scripts/test.sh                    everything: kernel tests, those of the vk device, too, under
-#                                           GPU-assisted validation; the tests of the vk device (a process of
-#                                           its own: enabling it changes torch) and the rest, both under core
+#   bash scripts/test.sh                    everything: the C++ tests; kernel tests, those of the vk device, too,
+#                                           under GPU-assisted validation; the tests of the vk device (a process
+#                                           of its own: enabling it changes torch) and the rest, both under core
 #                                           and synchronization validation
 #   bash scripts/test.sh -k gemv -x         one run (core and synchronization) with these pytest arguments;
 #                                           paths are relative to the checkout
@@ -26,6 +26,12 @@ if (($# > 0)); then
     run_pytest 1 "$@"
     exit
 fi
+
+echo "==> C++ tests on $Q8TA_DEVICE"
+build=build/cmake-$(.venv/bin/python -c 'import sys; print(sys.implementation.cache_tag)')
+cmake -DQ8TA_BUILD_TESTS=ON "$build" >/dev/null
+cmake --build "$build" --target q8ta_tests
+Q8TA_VALIDATION=1 ctest --test-dir "$build" --output-on-failure
 
 # Tests that use little of the machine each: as many at once as there are cores. The short runs come first, so
 # that the last line is the summary of most of the suite.

@@ -73,10 +73,10 @@ Tensor run_on_host(const LinearArguments<Tensor>& arguments, const CheckedLinear
 
   auto& profiler = vulkan::Profiler::instance();
   if (profiler.enabled()) {
-    profiler.add({{arguments.op, "host/gemm", static_cast<uint32_t>(checked.M), checked.problem.K,
-                   checked.problem.N},
-                  0,
-                  std::nullopt});
+    profiler.add(
+        {{arguments.op, "host/gemm", static_cast<uint32_t>(checked.M), checked.problem.K, checked.problem.N},
+         0,
+         std::nullopt});
   }
   return y;
 }

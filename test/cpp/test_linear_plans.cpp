@@ -1,0 +1,108 @@
+// Which kernel is chosen, on devices of all kinds: only numbers, nothing runs.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kernels/layout.h"
+#include "kernels/linear_candidates.h"
+#include "kernels/linear_plan.h"
+#include "samples.h"
+#include "vulkan/shader.h"
+
+namespace q8ta::test {
+namespace {
+
+using vulkan::DeviceInfo;
+
+DeviceInfo described(const char* name, VkPhysicalDeviceType type, uint32_t subgroup, uint32_t invocations,
+                     uint32_t shared_bytes) {
+  DeviceInfo info;
+  info.name = name;
+  info.type = type;
+  info.subgroup_size = subgroup;
+  info.subgroup_arithmetic = subgroup > 1;
+  info.subgroup_shuffle = subgroup > 1;
+  info.max_workgroup_subgroups = subgroup > 0 ? invocations / subgroup : 0;
+  info.int_dot = true;
+  info.limits.maxComputeWorkGroupInvocations = invocations;
+  info.limits.maxComputeWorkGroupSize[0] = invocations;
+  info.limits.maxComputeSharedMemorySize = shared_bytes;
+  info.limits.maxStorageBufferRange = 128U << 20U;
+  return info;
+}
+
+/// From what Vulkan guarantees to what a large GPU has.
+std::vector<DeviceInfo> devices_of_all_kinds() {
+  std::vector<DeviceInfo> devices{
+      described("the least", VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU, 0, 128, 16384),
+      described("software", VK_PHYSICAL_DEVICE_TYPE_CPU, 8, 1024, 32768),
+      described("SwiftShader", VK_PHYSICAL_DEVICE_TYPE_CPU, 4, 256, 32768),
+      described("mobile", VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU, 16, 512, 32768),
+      described("wide", VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU, 128, 1024, 32768),
+      described("64 wide", VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, 64, 1024, 65536),
+      described("one lane", VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, 1, 256, 32768),
+      described("matrices", VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, 32, 1024, 49152),
+      described("small matrices", VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU, 32, 256, 32768),
+  };
+  devices[7].cooperative_matrix_int8 = {{16, 16, 32}, {16, 8, 32}};
+  devices[8].cooperative_matrix_int8 = {{8, 16, 32}};
+  return devices;
+}
+
+void check_plan(const DeviceInfo& info, const kernels::KernelFamily& family, const kernels::LinearPlan& plan,
+                const kernels::LinearProblem& problem) {
+  INFO(info.name, " ", kernels::variant_of(plan), " for ", problem.M, " x ", problem.K, " x ", problem.N);
+  REQUIRE(vulkan::find_shader(plan.spec.shader) != nullptr);
+  REQUIRE(plan.tile_m > 0);
+  REQUIRE(plan.tile_n % 4 == 0);
+  REQUIRE(plan.tile_n > 0);
+  REQUIRE(plan.workgroups ==
+          kernels::ceil_div(problem.M, plan.tile_m) * kernels::ceil_div(problem.N, plan.tile_n));
+  const uint32_t threads = plan.spec.constants[0];  // of every linear shader
+  REQUIRE(threads > 0);
+  REQUIRE(threads <= info.limits.maxComputeWorkGroupInvocations);
+  REQUIRE(threads <= info.limits.maxComputeWorkGroupSize[0]);
+  REQUIRE(plan.spec.constants[1] == (problem.float_output ? 1U : 0U));
+  if (plan.spec.requires_subgroup_size) {
+    REQUIRE(info.subgroup_arithmetic);
+    REQUIRE(threads % info.subgroup_size == 0);
+    REQUIRE(threads / info.subgroup_size <= info.max_workgroup_subgroups);
+  }
+  REQUIRE((family.int_dot || !plan.spec.shader.ends_with("int_dot")));
+  REQUIRE((family.matrix || !plan.spec.shader.ends_with("coopmat")));
+  REQUIRE(std::string(plan.kernel).starts_with("linear_"));
+}
+
+}  // namespace
+
+TEST_CASE("plans: legal on every kind of device for every problem") {
+  Numbers numbers(17);
+  for (const DeviceInfo& info : devices_of_all_kinds()) {
+    for (uint32_t features = 0; features < 8; ++features) {
+      const vulkan::DisabledFeatures disabled{(features & 1U) != 0, (features & 2U) != 0,
+                                              (features & 4U) != 0};
+      const kernels::KernelFamily family = kernels::choose_family(info, disabled);
+      for (int i = 0; i < 400; ++i) {
+        const auto size = [&](uint32_t bits) { return 1 + numbers.below(1U << (1 + numbers.below(bits))); };
+        kernels::LinearProblem problem;
+        problem.M = size(20);
+        problem.K = std::min(size(17), static_cast<uint32_t>(kernels::kMaxK));
+        problem.N = size(20);
+        problem.float_output = i % 2 == 0;
+        const std::vector<kernels::LinearPlan> plans = kernels::linear_candidates(info, family, problem);
+        REQUIRE(!plans.empty());
+        REQUIRE(plans.front().spec == kernels::plan_linear(info, family, problem).spec);
+        std::set<std::string> variants;
+        for (const kernels::LinearPlan& plan : plans) {
+          check_plan(info, family, plan, problem);
+          REQUIRE(variants.insert(kernels::variant_of(plan)).second);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace q8ta::test

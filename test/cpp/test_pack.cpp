@@ -1,0 +1,133 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "device.h"
+#include "kernels/layout.h"
+#include "kernels/pack_host_memory.h"
+#include "kernels/pack_pieces.h"
+#include "samples.h"
+#include "vulkan/device_stream.h"
+
+namespace q8ta::test {
+namespace {
+
+using kernels::Layout;
+using kernels::Matrices;
+
+constexpr std::array<Layout, 2> kLayouts{Layout::packed_int8_4w, Layout::packed_int8_4h4w};
+
+ExactBytes random_rows(const Matrices& matrices, size_t offset) {
+  Numbers numbers(static_cast<uint64_t>(matrices.bytes()));
+  ExactBytes rows(static_cast<size_t>(matrices.bytes()), offset);
+  std::generate_n(rows.data(), rows.size(), [&] { return numbers.byte(); });
+  return rows;
+}
+
+/// Where an element lies, from the layouts' definition.
+size_t packed_byte(const Matrices& matrices, Layout layout, int64_t matrix, int64_t row, int64_t column) {
+  const int64_t K4 = (matrices.columns + 3) / 4;
+  const int64_t rows4 = (matrices.rows + 3) / 4;
+  int64_t word = (matrix * matrices.rows + row) * K4 + column / 4;
+  if (layout == Layout::packed_int8_4h4w) word = ((matrix * rows4 + row / 4) * K4 + column / 4) * 4 + row % 4;
+  return static_cast<size_t>(4 * word + column % 4);
+}
+
+std::vector<int8_t> expected_bytes(const Matrices& matrices, Layout layout, const int8_t* rows) {
+  std::vector<int8_t> bytes(static_cast<size_t>(4 * kernels::packed_words(matrices, layout)));
+  for (int64_t matrix = 0; matrix < matrices.count; ++matrix) {
+    for (int64_t row = 0; row < matrices.rows; ++row) {
+      for (int64_t column = 0; column < matrices.columns; ++column) {
+        const int64_t flat = (matrix * matrices.rows + row) * matrices.columns + column;
+        bytes.at(packed_byte(matrices, layout, matrix, row, column)) = rows[flat];
+      }
+    }
+  }
+  return bytes;
+}
+
+template <typename Pack, typename Unpack>
+void check_round_trip(const Matrices& matrices, Layout layout, size_t offset, const Pack& pack,
+                      const Unpack& unpack) {
+  INFO(matrices.count, " x ", matrices.rows, " x ", matrices.columns, ", layout ", static_cast<int>(layout));
+  const ExactBytes rows = random_rows(matrices, offset);
+  const auto count = static_cast<size_t>(kernels::packed_words(matrices, layout));
+  const auto words = std::make_unique<int32_t[]>(count);
+  pack(rows.data(), words.get());
+  const auto* bytes = reinterpret_cast<const int8_t*>(words.get());
+  REQUIRE(std::vector<int8_t>(bytes, bytes + 4 * count) == expected_bytes(matrices, layout, rows.data()));
+  ExactBytes back(rows.size(), offset);
+  unpack(words.get(), back.data());
+  REQUIRE(std::equal(back.data(), back.data() + back.size(), rows.data()));
+}
+
+}  // namespace
+
+TEST_CASE("pack and unpack on the host and on the device") {
+  for (const Layout layout : kLayouts) {
+    size_t i = 0;
+    for (const int64_t count : {1, 3}) {
+      for (const int64_t rows : {1, 2, 3, 4, 5, 8, 13}) {
+        for (const int64_t columns : {1, 2, 3, 4, 5, 7, 16, 33}) {
+          const Matrices matrices{count, rows, columns};
+          check_round_trip(
+              matrices, layout, i++ % 5,
+              [&](const int8_t* from, int32_t* to) { kernels::host_pack(matrices, layout, from, to); },
+              [&](const int32_t* from, int8_t* to) { kernels::host_unpack(matrices, layout, from, to); });
+          if (i % 4 != 0) continue;
+          check_round_trip(
+              matrices, layout, i % 5,
+              [&](const int8_t* from, int32_t* to) {
+                kernels::run_pack(device(), matrices, layout, from, to);
+              },
+              [&](const int32_t* from, int8_t* to) {
+                kernels::run_unpack(device(), matrices, layout, from, to);
+              });
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("pack and unpack of memory that is imported, in pieces") {
+  for (const Matrices& matrices : {Matrices{1, 1021, 1030}, Matrices{3, 600, 513}, Matrices{2, 4099, 4100}}) {
+    for (const Layout layout : kLayouts) {
+      check_round_trip(
+          matrices, layout, 1,
+          [&](const int8_t* from, int32_t* to) { kernels::run_pack(device(), matrices, layout, from, to); },
+          [&](const int32_t* from, int8_t* to) {
+            kernels::run_unpack(device(), matrices, layout, from, to);
+          });
+    }
+  }
+}
+
+TEST_CASE("pieces follow each other and cover everything") {
+  Numbers numbers(11);
+  for (int i = 0; i < 2000; ++i) {
+    // Up to 2^42 bytes; sizes that are random in their logarithm.
+    const auto size = [&] { return int64_t{1} + numbers.next() % (int64_t{1} << numbers.below(15)); };
+    const Matrices matrices{size(), size(), size()};
+    for (const Layout layout : kLayouts) {
+      if (matrices.bytes() > (int64_t{1} << 34)) continue;
+      int64_t bytes = 0;
+      int64_t words = 0;
+      kernels::for_each_piece(
+          matrices, layout, [&](const Matrices& piece, int64_t first_byte, int64_t first_word) {
+            REQUIRE(first_byte == bytes);
+            REQUIRE(first_word == words);
+            REQUIRE(piece.bytes() > 0);
+            REQUIRE((piece.bytes() <= kernels::kPieceBytes || (piece.count == 1 && piece.rows <= 4)));
+            bytes += piece.bytes();
+            words += kernels::packed_words(piece, layout);
+          });
+      REQUIRE(bytes == matrices.bytes());
+      REQUIRE(words == kernels::packed_words(matrices, layout));
+    }
+  }
+}
+
+}  // namespace q8ta::test
