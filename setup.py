@@ -1,5 +1,6 @@
 """Builds q8ta_ops: CMake makes the three libraries, setuptools packs them (metadata: pyproject.toml)."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -19,11 +20,16 @@ def vulkan_packages() -> str:
 
 
 def build_folder() -> Path:
-    """Kept between builds, one for each Python, and made anew when the checkout has moved."""
+    """Kept between builds, one for each Python; made anew for another torch, or once the checkout moved."""
     folder = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
     cache = folder / "CMakeCache.txt"
-    if cache.is_file() and f"CMAKE_HOME_DIRECTORY:INTERNAL={ROOT}\n" not in cache.read_text():
-        shutil.rmtree(folder)
+    torch = importlib.util.find_spec("torch")
+    if cache.is_file() and torch is not None:  # without torch CMake says what is missing
+        made_with = cache.read_text()
+        library = Path(torch.origin).parent / "lib" / "libtorch_cpu.so"
+        wanted = (f"CMAKE_HOME_DIRECTORY:INTERNAL={ROOT}\n", f"TORCH_CPU_LIBRARY:FILEPATH={library}\n")
+        if not all(entry in made_with for entry in wanted):
+            shutil.rmtree(folder)
     return folder
 
 
@@ -44,9 +50,13 @@ class CMakeBuild(build_ext):
         for command in (
             ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *definitions],
             ["cmake", "--build", str(build), "--parallel"],
-            ["cmake", "--install", str(build), *install],
         ):
             subprocess.run(command, check=True)
+        # The libraries work only with those of the same build. An earlier one may have left others, which
+        # nothing would overwrite: for another torch, or for another Python.
+        for library in package.glob("*.so"):
+            library.unlink()
+        subprocess.run(["cmake", "--install", str(build), *install], check=True)
 
     def copy_extensions_to_source(self) -> None:
         """Nothing: build_extension has installed all libraries into the source already."""

@@ -70,6 +70,7 @@ void WeightCache::clear() {
 }
 
 size_t WeightCache::bytes() {
+  if (vulkan::inherited_by_fork()) return 0;
   std::vector<Part> parts;
   size_t total = 0;
   {

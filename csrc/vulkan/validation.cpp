@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "vulkan/error.h"
+#include "vulkan/fork.h"
 
 namespace q8ta::vulkan {
 namespace {
@@ -59,6 +60,7 @@ ValidationMode parse_validation_mode(const char* text) {
 }
 
 std::vector<std::string> validation_messages() {
+  if (inherited_by_fork()) return {};  // a thread that is not here may have held the mutex
   MessageLog& log = message_log();
   const std::lock_guard lock(log.mutex);
   return log.messages;

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Measures which lines of csrc/ and q8ta_ops/ the tests run, lists the files with lines that none of them does, and
+# fails where either total is below 90 %. What needs other hardware is left out: see the two settings below.
+#
+#   bash scripts/coverage.sh                  the whole suite, without GPU-assisted validation (an hour on 2 cores)
+#   bash scripts/coverage.sh test/vk          the tests that pytest's arguments name; counts add up with what was
+#                                             measured before, until build/coverage is removed
+#
+# Environment: Q8TA_DEVICE   the device (default llvmpipe)
+#              JOBS          tests at once (default: as many as cores)
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+work=$root/build/coverage
+minimum=90
+
+# Python: benchmarks on CUDA, which is not there where the tests run.
+python_omits="q8ta_ops/bench/cuda.py"
+# C++: products on cooperative matrices, which software devices lack (tests on a GPU run them).
+cpp_excludes=(--exclude csrc/kernels/linear_gemm_coopmat.cpp)
+
+bash "$root/scripts/setup.sh" test
+python=$root/.venv/bin/python
+"$python" -c 'import coverage, gcovr' 2>/dev/null ||
+    "$python" -m pip --disable-pip-version-check -q install 'coverage>=7.10' gcovr
+
+# The libraries, with counters and without optimization, in a package of their own beside a copy of the tests.
+deps=$root/.deps/sysroot/usr
+[[ -d $deps ]] || deps=
+cmake -S "$root" -B "$work/cmake" -G Ninja "-DPython_EXECUTABLE=$python" "-DQ8TA_DEPS=${Q8TA_DEPS:-$deps}" \
+    -DCMAKE_BUILD_TYPE=Debug '-DCMAKE_CXX_FLAGS_DEBUG=-O0 --coverage -fprofile-update=atomic'
+cmake --build "$work/cmake"
+mkdir -p "$work/run"
+cd -- "$work/run"
+for part in q8ta_ops test examples benchmarks scripts README.md pyproject.toml; do
+    rm -rf -- "./$part"
+    cp -r "$root/$part" .
+done
+rm -f -- q8ta_ops/*.so
+cmake --install "$work/cmake" --prefix "$work/run/q8ta_ops" --component python >/dev/null
+
+cat >coverage.ini <<INI
+[run]
+source = q8ta_ops
+parallel = true
+patch = subprocess, _exit
+omit = $python_omits
+[report]
+exclude_also =
+    if TYPE_CHECKING:
+skip_covered = true
+show_missing = true
+INI
+
+failed=0
+measure() {
+    Q8TA_DEVICE=${Q8TA_DEVICE:-llvmpipe} PYTHONPATH=$work/run "$python" -m coverage run --rcfile=coverage.ini -m pytest \
+        -q -p no:cacheprovider -o timeout=900 -n "${JOBS:-auto}" --dist worksteal "$@" || failed=$?
+}
+if (($# > 0)); then
+    measure "$@"
+else
+    measure test/vk # a process of its own: enabling the device changes torch
+    measure test
+fi
+
+echo "==> Python"
+"$python" -m coverage combine --rcfile=coverage.ini --append -q || true # nothing new to combine is no error
+"$python" -m coverage report --rcfile=coverage.ini --fail-under=$minimum || failed=$?
+echo "==> C++"
+"$python" -m gcovr --root "$root" --object-directory "$work/cmake" --filter csrc/ "${cpp_excludes[@]}" \
+    --merge-lines --gcov-ignore-parse-errors=suspicious_hits.warn_once_per_file --sort uncovered-number \
+    --fail-under-line $minimum "$work/cmake" || failed=$?
+exit "$failed"
