@@ -57,6 +57,8 @@ def _child(request: dict, stdout: int, stderr: int) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    # What a shell runs in the background ignores it, and so do all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # As the main module, so that what it leaves behind is there until the interpreter's end.
     exec(compile(request["script"], "<script>", "exec"), sys.modules["__main__"].__dict__)
 
