@@ -8,7 +8,7 @@ computed before. Prints a line for each minute (shorter runs: for each sixth), a
 - a result was wrong, an operator raised an error, or a thread did not end,
 - packed weights or vk tensors are left behind when the threads have ended,
 - resident memory grew by more than --most-growth MiB from the first line to the last. It was seen to grow by
-  less than 2, in the arenas of malloc that 16 threads share and in the driver; losing 48 bytes in each call
+  less than 3, in the arenas of malloc that 16 threads share and in the driver; losing 48 bytes in each call
   makes 16 of 350,000 calls, which take a minute or two,
 - the last line's calls are fewer than --least-ratio times the first one's. That needs a machine with nothing
   else to do; the CPU time of a call tells whether the machine or the package has become slower.
