@@ -86,6 +86,7 @@ if(HAS_INT_DOT OR Q8TA_SPIRV_DIR)
 endif()
 if(HAS_COOPERATIVE_MATRIX OR Q8TA_SPIRV_DIR)
   add_shader(linear_gemm_coopmat linear_gemm_coopmat.comp)
+  add_shader(linear_rows_coopmat linear_rows_coopmat.comp)
 endif()
 include(BenchmarkShaders)
 

@@ -23,6 +23,14 @@ layout(constant_id = 9) const uint TILE_K = 64;
 layout(constant_id = 10) const uint SUBGROUPS_M = 2;
 layout(constant_id = 11) const uint SUBGROUPS_N = 2;
 layout(constant_id = 12) const uint SLICES = 1;
+layout(constant_id = 13) const bool INSIDE = false;    // every tile of y is full
+layout(constant_id = 14) const bool STREAMED = false;  // x and the weights pass by the first cache
+layout(constant_id = 15) const bool ROTATED = false;   // each workgroup starts elsewhere along K
+// Lanes hold the elements of a matrix of sums as NVIDIA's do. Then columns are dealt out so that those of a
+// lane are adjacent, and it finishes and stores its own sums without shared memory. MATRIX_M and MATRIX_N are
+// 16, a subgroup has 64 or 32 columns, and N is a multiple of 16.
+layout(constant_id = 16) const bool OWN_SUMS = false;
+const uint TURN = 2;  // tiles along K that a turn of the loop takes: the sets of fragments alternate
 
 #include "include/workgroup.glsl"
 #include "include/linear.glsl"
@@ -31,7 +39,7 @@ layout(constant_id = 12) const uint SLICES = 1;
 const uint SUBGROUPS = SUBGROUPS_M * SUBGROUPS_N;
 const uint SUBGROUP_ROWS = TILE_M / SUBGROUPS_M, SUBGROUP_COLUMNS = TILE_N / SUBGROUPS_N;
 const uint FRAGMENTS_M = SUBGROUP_ROWS / MATRIX_M, FRAGMENTS_N = SUBGROUP_COLUMNS / MATRIX_N;
-const uint STEPS = TILE_K / MATRIX_K / SLICES;  // even: the sets of fragments alternate
+const uint STEPS = TILE_K / MATRIX_K / SLICES;
 
 // The sums pass through shared memory in strips of MATRIX_M rows, for which each subgroup has room of its
 // own.
@@ -40,9 +48,17 @@ const uint STRIP_ROW_CHUNKS = WORDS + 2;  // NVIDIA's lanes then store the sums 
 const uint STRIP_CHUNKS = MATRIX_M * STRIP_ROW_CHUNKS;
 const uint STRIPS_CHUNKS = SLICES * SUBGROUPS * STRIP_CHUNKS;
 const uint ALL_TILE_CHUNKS = (TILE_M + TILE_N) * (TILE_K / 16 + 1);
-shared ivec4 tiles[ALL_TILE_CHUNKS > STRIPS_CHUNKS ? ALL_TILE_CHUNKS : STRIPS_CHUNKS];
+shared ivec4 tiles[OWN_SUMS || ALL_TILE_CHUNKS > STRIPS_CHUNKS ? ALL_TILE_CHUNKS : STRIPS_CHUNKS];
 
-#define WEIGHT_SLOT(row) (row)
+// OWN_SUMS: where the weights of a column lie so that the columns of a lane are adjacent: two from each half
+// of each matrix.
+const uint LANE_COLUMNS = SUBGROUP_COLUMNS / 4;
+uint weight_slot(uint row) {
+  if (!OWN_SUMS) return row;
+  return row / SUBGROUP_COLUMNS * SUBGROUP_COLUMNS + row / 4 % FRAGMENTS_N * 16 + row / 2 % 2 * 8 +
+         row / LANE_COLUMNS % 4 * 2 + row % 2;
+}
+#define WEIGHT_SLOT(row) weight_slot(row)
 #include "include/linear_tiles.glsl"
 
 #define LOAD_FRAGMENTS(set, step)                                                                        \
@@ -63,6 +79,41 @@ shared ivec4 tiles[ALL_TILE_CHUNKS > STRIPS_CHUNKS ? ALL_TILE_CHUNKS : STRIPS_CH
           coopMatMulAdd(a[(set) * FRAGMENTS_M + i], b[(set) * FRAGMENTS_N + j], sums[i * FRAGMENTS_N + j]); \
   }
 
+coopmat<int, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> sums[FRAGMENTS_M * FRAGMENTS_N];
+
+// LANE_SUMS: four adjacent columns of one row. NVIDIA's lane l holds of a 16 x 16 matrix the rows l / 4 and
+// l / 4 + 8, and of both halves of the columns those at 2 * (l % 4) and behind it.
+#define LANE_SUMS(i, half_row, j)                                                                         \
+  ivec4(sums[(i) * FRAGMENTS_N + (j)][(half_row) * 4], sums[(i) * FRAGMENTS_N + (j)][(half_row) * 4 + 1], \
+        sums[(i) * FRAGMENTS_N + (j)][(half_row) * 4 + 2],                                                \
+        sums[(i) * FRAGMENTS_N + (j)][(half_row) * 4 + 3])
+
+void store_lane_sums(uint m_start, uint n_start) {
+  uint n = n_start + gl_SubgroupInvocationID % 4 * LANE_COLUMNS;
+  if (n >= N) return;
+  Channels channels[FRAGMENTS_N];
+  [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j)
+    channels[j] = read_aligned_channels(n + 4 * j);
+  [[unroll]] for (uint i = 0; i < FRAGMENTS_M; ++i) {
+    [[unroll]] for (uint half_row = 0; half_row < 2; ++half_row) {
+      uint m = m_start + i * MATRIX_M + half_row * 8 + gl_SubgroupInvocationID / 4;
+      ivec4 words;
+      [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j) {
+        vec4 y = dequantize4(LANE_SUMS(i, half_row, j), channels[j]);
+        if (!FLOAT_OUTPUT)
+          words[j] = quantize_whole4(y);
+        else if (INSIDE || m < M)
+          y_float_words[(m * N + n) / 4 + j] = y;
+      }
+      if (FLOAT_OUTPUT || (!INSIDE && m >= M)) continue;
+      if (FRAGMENTS_N == 4)
+        y_chunks[(m * N + n) / 16] = words;
+      else
+        y_pairs[(m * N + n) / 8] = words.xy;
+    }
+  }
+}
+
 void main() {
   if (!choose_tile()) return;
   find_rows();
@@ -70,35 +121,39 @@ void main() {
   uint subgroup_row = in_slice / SUBGROUPS_N * SUBGROUP_ROWS;
   uint subgroup_column = in_slice % SUBGROUPS_N * SUBGROUP_COLUMNS;
 
-  coopmat<int, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> sums[FRAGMENTS_M * FRAGMENTS_N];
   coopmat<int8_t, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA> a[2 * FRAGMENTS_M];
   coopmat<int8_t, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB> b[2 * FRAGMENTS_N];
   [[unroll]] for (uint i = 0; i < FRAGMENTS_M * FRAGMENTS_N; ++i)
     sums[i] = coopmat<int, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(0);
 
-  // While a tile is multiplied, the next one is on its way from global memory. No branch depends on which
-  // tile it is: behind one, NVIDIA's compiler waits for the loads at once. So the last tiles are read again,
-  // for nothing.
+  // While a tile is multiplied, the next one is on its way from global memory, and the fragments of the next
+  // step from shared memory. No branch depends on which tile it is: behind one, NVIDIA's compiler waits for
+  // the loads at once. So the last tiles are read again, for nothing.
   read_tile(0);
   write_tile();
   barrier();
-  read_tile(min(1, K_tiles - 1));
+  read_tile(1);
   LOAD_FRAGMENTS(0, 0);
-  for (uint tile = 0; tile < K_tiles; ++tile) {
-    [[unroll]] for (uint step = 0; step < STEPS; ++step) {
-      if (step + 1 < STEPS) {
-        LOAD_FRAGMENTS((step + 1) % 2, step + 1);
+  for (uint turn = 0; turn < K_tiles; turn += TURN) {
+    [[unroll]] for (uint step = 0; step < TURN * STEPS; ++step) {
+      const uint set = step % 2, next_set = 1 - set;
+      if ((step + 1) % STEPS != 0) {
+        LOAD_FRAGMENTS(next_set, (step + 1) % STEPS);
       } else {
         barrier();
         write_tile();
         barrier();
-        read_tile(min(tile + 2, K_tiles - 1));
-        LOAD_FRAGMENTS((step + 1) % 2, 0);
+        read_tile(min(turn + step / STEPS + 2, K_tiles - 1));
+        LOAD_FRAGMENTS(next_set, 0);
       }
-      MULTIPLY(step % 2);
+      MULTIPLY(set);
     }
   }
 
+  if (OWN_SUMS) {
+    store_lane_sums(m_first + subgroup_row, n_first + subgroup_column);
+    return;
+  }
   uint slice_thread = slice * LANES + gl_SubgroupInvocationID;
   uint word = slice_thread % WORDS, n = n_first + subgroup_column + 4 * word;
   Channels channels = read_channels(n);

@@ -49,7 +49,9 @@ class ForcedPath:
         if self.id == "host":
             return "host/gemm"
         few = (4 < M <= 8 or 2 < M <= 4 and N > 8192) and has_rows_kernel(K)
-        if few and not self.id.startswith("shared"):
+        if self.id == "coopmat" and has_rows_coopmat_kernel(M, K, N):
+            name = "linear_rows/coopmat"
+        elif few and not self.id.startswith("shared"):
             name = "linear_rows/plain" if self.id == "subgroup-plain" else "linear_rows/int_dot"
         elif self.id == "coopmat":
             name = "linear_gemv/subgroup/int_dot" if M <= 4 else "linear_gemm/coopmat"
@@ -87,6 +89,12 @@ def has_rows_kernel(K: int) -> bool:
     info = q8ta_ops.default_device().device
     fits = K <= 32 * 16 * info.features["subgroup_size"]
     return fits and info.type != "cpu" and info.features["subgroup_shuffle"]
+
+
+def has_rows_coopmat_kernel(M: int, K: int, N: int) -> bool:
+    """Whether shaders/linear_rows_coopmat.comp is the fastest kernel: it takes 4 to 8 slices of K."""
+    slices = {-(-K // 16) * 16 / size for size in (256, 512)}
+    return (8 < M <= 32 and N > 111 * 16 or 4 < M <= 8 and N > 8192) and any(3 < n <= 8 for n in slices)
 
 
 def describe_difference(op: str, sample: LinearSample, got: torch.Tensor, want: torch.Tensor) -> str:

@@ -43,6 +43,9 @@ SHAPES = [
     (17, 129, 131),
     (33, 533, 70),
     (70, 300, 135),
+    # Whole tiles, and columns that lanes own; the last row of blocks of columns is shorter.
+    (128, 264, 256),
+    (20, 1040, 2064),
 ]
 PATHS = [path for path in DISABLED if path != "host"]
 

@@ -168,7 +168,8 @@ struct Choice {
   std::shared_ptr<const vulkan::Selection> selection = vulkan::current_selection();
   vulkan::Device& device = selected_device();
   kernels::LinearChoices& choices = kernels::LinearChoices::of(device);
-  kernels::KernelFamily family = kernels::choose_family(device.info(), selection->disabled);
+  kernels::KernelFamily family =
+      choices.with_lanes_known(kernels::choose_family(device.info(), selection->disabled));
   kernels::LinearProblem problem;
 
   explicit Choice(const std::tuple<uint32_t, uint32_t, uint32_t>& sizes, bool float_output = false) {

@@ -6,6 +6,7 @@
 #include "kernels/linear_gemm_coopmat.h"
 #include "kernels/linear_gemv.h"
 #include "kernels/linear_rows.h"
+#include "kernels/linear_rows_coopmat.h"
 
 namespace q8ta::kernels {
 namespace {
@@ -25,6 +26,9 @@ std::vector<LinearPlan> linear_candidates(const vulkan::DeviceInfo& info, const 
   std::vector<LinearPlan> plans{plan_linear(info, family, problem)};
   add(plans, linear_gemv_candidates(info, family, problem));
   if (linear_rows_fits(info, family, problem)) add(plans, {plan_linear_rows(info, family, problem)});
+  if (linear_rows_coopmat_fits(info, family, problem)) {
+    add(plans, {plan_linear_rows_coopmat(info, family, problem)});
+  }
   if (family.matrix) add(plans, linear_gemm_coopmat_candidates(info, family, problem));
   add(plans, linear_gemm_candidates(info, family, problem));
   return plans;

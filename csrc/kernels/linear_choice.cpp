@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "kernels/linear_candidates.h"
+#include "kernels/linear_gemm_coopmat.h"
 #include "kernels/self_test.h"
 #include "kernels/tuner.h"
 #include "kernels/warning.h"
@@ -156,8 +157,24 @@ void LinearChoices::switch_off(const KernelFamily& family, const LinearPlan& pla
   }
 }
 
-KernelFamily LinearChoices::without_switched_off(KernelFamily family) const {
+KernelFamily LinearChoices::without_switched_off(KernelFamily family) {
   for (const auto& [feature, found] : switched_off_) family = without(family, feature);
+  find_out_lanes(family);
+  return family;
+}
+
+void LinearChoices::find_out_lanes(KernelFamily& family) {
+  if (!family.matrix || !family.own_sums) return;
+  if (!own_sums_) {
+    const std::optional<OwnSumsTrial> trial = own_sums_trial(device_.info(), family);
+    own_sums_ = trial && find_difference(device_, trial->plan, trial->problem).empty();
+  }
+  family.own_sums = *own_sums_;
+}
+
+KernelFamily LinearChoices::with_lanes_known(KernelFamily family) {
+  const std::lock_guard lock(choosing_mutex_);
+  find_out_lanes(family);
   return family;
 }
 

@@ -47,6 +47,9 @@ class LinearChoices final : public vulkan::PipelineCompanion {
   /// The family without what is switched off.
   KernelFamily trusted(const KernelFamily& family);
 
+  /// The family with own_sums as it is on this device, which is tried out the first time.
+  KernelFamily with_lanes_known(KernelFamily family);
+
   /// Shape classes for which a choice is known that was measured on this device.
   size_t tuned_classes();
 
@@ -66,7 +69,8 @@ class LinearChoices final : public vulkan::PipelineCompanion {
   void forget_kernels();
 
   LinearKernel choose(const KernelFamily& family, const LinearProblem& problem);
-  KernelFamily without_switched_off(KernelFamily family) const;
+  KernelFamily without_switched_off(KernelFamily family);
+  void find_out_lanes(KernelFamily& family);
   std::string find_fault(const LinearPlan& plan, const LinearProblem& problem);
   void switch_off(const KernelFamily& family, const LinearPlan& plan, const LinearProblem& problem,
                   const std::string& fault);
@@ -83,6 +87,7 @@ class LinearChoices final : public vulkan::PipelineCompanion {
   std::mutex choosing_mutex_;  // of all below
   std::unordered_set<const vulkan::Pipeline*> right_;
   std::map<std::string, SwitchedOff> switched_off_;  // by feature
+  std::optional<bool> own_sums_;
   bool tunes_;
   TuningFile file_;
   std::map<std::string, std::string> tuned_;  // shape class -> variant

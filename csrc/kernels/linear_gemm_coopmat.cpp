@@ -12,6 +12,7 @@ namespace {
 /// Specialization constants of shaders/linear_gemm_coopmat.comp.
 struct MatrixTile {
   uint32_t tile_m, tile_n, tile_k, subgroups_m, subgroups_n, slices;
+  bool streamed, rotated;
 
   bool operator==(const MatrixTile&) const = default;
   uint32_t subgroups() const { return subgroups_m * subgroups_n * slices; }
@@ -25,23 +26,34 @@ struct MatrixTile {
   bool fits(const vulkan::DeviceInfo& info, const vulkan::CooperativeMatrixShape& matrix) const {
     const uint32_t threads = subgroups() * info.subgroup_size;
     return tile_m / subgroups_m % matrix.M == 0 && tile_n / subgroups_n % matrix.N == 0 &&
-           tile_k % (2 * matrix.K * slices) == 0 && subgroups() <= info.max_workgroup_subgroups &&
+           tile_k % (matrix.K * slices) == 0 && subgroups() <= info.max_workgroup_subgroups &&
            threads <= info.limits.maxComputeWorkGroupInvocations &&
            threads <= info.limits.maxComputeWorkGroupSize[0] &&
            shared_bytes(matrix) <= info.limits.maxComputeSharedMemorySize;
   }
+
+  /// Whether lanes can finish the sums that they hold, if those are where NVIDIA's are.
+  bool can_own_sums(const vulkan::CooperativeMatrixShape& matrix) const {
+    const uint32_t columns = tile_n / subgroups_n;
+    return matrix.M == 16 && matrix.N == 16 && slices == 1 && (columns == 32 || columns == 64);
+  }
 };
 
-// Found on an H200, the best of about 100 variants for each shape; microseconds with weights from memory.
-// Rows of 128 bytes and more of each matrix in a tile were as good as weights packed by tiles. Not worth it
-// there: starting at different places along K, loading two tiles ahead, two buffers, 128x256 outputs a
-// workgroup (258 at 4096^3).
-constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1};      // 1024x2048x2048 20, 1024x4096x4096 64, 4096^3 249
-constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 2};       // 256x2048x2048 11.1
-constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2};  // 32x4096x11008 22.7
-constexpr MatrixTile kRows32{32, 32, 512, 1, 2, 4};       // 32x4096x4096 11.9, 32x4096x11008 29.6
-constexpr MatrixTile kRows16Wide{16, 32, 256, 1, 2, 2};   // 16x4096x11008 18.6
-constexpr MatrixTile kRows16{16, 16, 512, 1, 1, 8};       // 16x4096x4096 10.6, 16x4096x11008 24.6
+constexpr uint32_t kOwnSumsColumns = 16;  // N is a multiple of them then
+
+// Found on an H200, the best of hundreds of variants for each shape; microseconds with weights from memory.
+// What it gave at 4096^3, where the kernel before took 249: two tiles a turn of the loop (6), another start
+// along K in each workgroup (5), reads that pass by the first cache (9), sums that lanes finish themselves
+// (12). Two tiles ahead in registers, words of later tiles read ahead into the cache, two buffers in shared
+// memory, products between the barriers, and two workgroups a multiprocessor were no better. Weights in tiles
+// would give 14 more there, and 5 of 61 at 1024x4096x4096, for a second copy of all weights.
+constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, true};     // 4096^3 224, 1024x4096x4096 60.7
+constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1, false, true};  // 1024x2048x2048 19.0, 512x4096x4096 33.8
+constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 2, false, true};   // 256x2048x2048 10.9
+constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2, false, true};  // 32x4096x11008 22.4
+constexpr MatrixTile kRows32{32, 32, 512, 1, 2, 4, false, false};  // 32x4096x4096 11.8, 32x4096x11008 29.4
+constexpr MatrixTile kRows16Wide{16, 32, 256, 1, 2, 4, false, false};  // 16x4096x11008 18.6
+constexpr MatrixTile kRows16{16, 16, 512, 1, 1, 8, false, false};      // 16x4096x4096 10.5, 16x4096x11008 24
 
 /// A tile to use for problems of at most `rows` rows that it cuts into at least `workgroups`.
 struct Choice {
@@ -51,11 +63,12 @@ struct Choice {
 };
 
 constexpr uint32_t kAnyRows = std::numeric_limits<uint32_t>::max();
-constexpr std::array<Choice, 7> kChoices{{
+constexpr std::array<Choice, 8> kChoices{{
     {kRows16Wide, 16, 2 * kFillingWorkgroups},
     {kRows16, 16, 0},
     {kRows32Wide, 32, 80},
     {kRows32, 32, 0},
+    {kHuge, kAnyRows, kFillingWorkgroups},
     {kLarge, kAnyRows, kFillingWorkgroups},
     {kMedium, kAnyRows, kFillingWorkgroups},
     {kRows32, kAnyRows, 0},
@@ -76,13 +89,20 @@ const MatrixTile* choose_tile(const vulkan::DeviceInfo& info, const vulkan::Coop
 LinearPlan make_plan(const vulkan::DeviceInfo& info, const KernelFamily& family, const LinearProblem& problem,
                      const MatrixTile& tile) {
   const vulkan::CooperativeMatrixShape& matrix = *family.matrix;
-  const bool k_tail = padded_row_bytes(problem.K) % tile.tile_k != 0;
+  constexpr uint32_t kTurn = 2;  // tiles along K
+  const bool k_tail = padded_row_bytes(problem.K) % (kTurn * tile.tile_k) != 0;
+  const bool inside = problem.M % tile.tile_m == 0 && problem.N % tile.tile_n == 0;
+  const bool own_sums = family.own_sums && tile.can_own_sums(matrix) && problem.N % kOwnSumsColumns == 0;
   LinearPlan plan;
   plan.spec.shader = "linear_gemm_coopmat";
   plan.spec.set_constants({tile.subgroups() * info.subgroup_size, problem.float_output ? 1U : 0U,
                            k_tail ? 1U : 0U, info.subgroup_size, matrix.M, matrix.N, matrix.K, tile.tile_m,
-                           tile.tile_n, tile.tile_k, tile.subgroups_m, tile.subgroups_n, tile.slices});
-  plan.problem_constants |= 1U << 2U;  // k_tail
+                           tile.tile_n, tile.tile_k, tile.subgroups_m, tile.subgroups_n, tile.slices,
+                           inside ? 1U : 0U, tile.streamed ? 1U : 0U, tile.rotated ? 1U : 0U,
+                           own_sums ? 1U : 0U});
+  plan.problem_constants |= 1U << 2U | 1U << 13U | 1U << 16U;  // k_tail, inside, own_sums
+  plan.whole_m = inside ? tile.tile_m : 1;
+  plan.whole_n = inside ? tile.tile_n : own_sums ? kOwnSumsColumns : 1;
   plan.spec.requires_subgroup_size = true;
   plan.tile_m = tile.tile_m;
   plan.tile_n = tile.tile_n;
@@ -112,6 +132,19 @@ std::optional<vulkan::CooperativeMatrixShape> choose_cooperative_matrix(const vu
 LinearPlan plan_linear_gemm_coopmat(const vulkan::DeviceInfo& info, const KernelFamily& family,
                                     const LinearProblem& problem) {
   return make_plan(info, family, problem, *choose_tile(info, *family.matrix, problem));
+}
+
+std::optional<OwnSumsTrial> own_sums_trial(const vulkan::DeviceInfo& info, const KernelFamily& family) {
+  const vulkan::CooperativeMatrixShape& matrix = *family.matrix;
+  const auto choice = std::find_if(kChoices.begin(), kChoices.end(), [&](const Choice& each) {
+    return each.tile.fits(info, matrix) && each.tile.can_own_sums(matrix);
+  });
+  if (choice == kChoices.end()) return std::nullopt;
+  LinearProblem problem;
+  problem.M = choice->tile.tile_m;
+  problem.N = choice->tile.tile_n;
+  problem.K = 3 * choice->tile.tile_k;
+  return OwnSumsTrial{make_plan(info, family, problem, choice->tile), problem};
 }
 
 std::vector<LinearPlan> linear_gemm_coopmat_candidates(const vulkan::DeviceInfo& info,

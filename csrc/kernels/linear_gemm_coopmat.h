@@ -14,6 +14,16 @@ std::optional<vulkan::CooperativeMatrixShape> choose_cooperative_matrix(const vu
 LinearPlan plan_linear_gemm_coopmat(const vulkan::DeviceInfo& info, const KernelFamily& family,
                                     const LinearProblem& problem);
 
+/// What shows whether lanes can finish the sums that they hold (KernelFamily::own_sums): a plan that relies
+/// on it and a problem for it.
+struct OwnSumsTrial {
+  LinearPlan plan;
+  LinearProblem problem;
+};
+
+/// Empty if no tile relies on it.
+std::optional<OwnSumsTrial> own_sums_trial(const vulkan::DeviceInfo& info, const KernelFamily& family);
+
 /// Its tiles that fit the device.
 std::vector<LinearPlan> linear_gemm_coopmat_candidates(const vulkan::DeviceInfo& info,
                                                        const KernelFamily& family,

@@ -19,6 +19,8 @@ struct LinearPlan {
   const char* kernel = "";  ///< for the profile
   uint32_t tile_m = 0;      ///< rows and columns of y that a workgroup computes
   uint32_t tile_n = 0;
+  uint32_t whole_m = 1;  ///< of what the M and N of every problem for this pipeline are multiples
+  uint32_t whole_n = 1;
   uint32_t problem_constants = 1U << 1U;  ///< bits of the constants that follow from the problem
 };
 

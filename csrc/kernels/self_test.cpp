@@ -167,8 +167,8 @@ std::string find_difference_quickly(vulkan::Device& device, const LinearPlan& pl
   constexpr uint32_t kTurns = 8192;
   LinearPlan part_plan = plan;
   LinearProblem part = problem;
-  part.M = std::min(problem.M, plan.tile_m + 3);
-  part.N = std::min(problem.N, plan.tile_n + 5);
+  part.M = std::min(problem.M, plan.tile_m + (plan.whole_m > 1 ? plan.whole_m : 3));
+  part.N = std::min(problem.N, plan.tile_n + (plan.whole_n > 1 ? plan.whole_n : 5));
   if (part.K > 2 * kTurns) part.K = part.K % kTurns + kTurns;
   part_plan.workgroups = static_cast<uint32_t>(ceil_div(part.M, plan.tile_m) * ceil_div(part.N, plan.tile_n));
   return find_difference(device, part_plan, part);

@@ -22,7 +22,7 @@ class Device;
 /// What makes a pipeline: a shader and the values of its specialization constants 0, 1, 2, ...
 struct PipelineSpec {
   std::string_view shader;
-  std::array<uint32_t, 16> constants{};
+  std::array<uint32_t, 20> constants{};
   uint32_t constant_count = 0;
   uint32_t bindings = 0;  ///< storage buffers, bound at 0 .. bindings - 1
   uint32_t push_constant_bytes = 0;

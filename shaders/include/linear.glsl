@@ -38,6 +38,16 @@ Channels read_channels(uint n) {
   return channels;
 }
 
+// The same of channels n to n + 3, where n and N are multiples of 4.
+layout(set = 0, binding = 2) readonly buffer WeightSums4 { ivec4 weight_sums4[]; };
+layout(set = 0, binding = 3) readonly buffer WeightScales4 { vec4 weight_scales4[]; };
+layout(set = 0, binding = 4) readonly buffer Bias4 { vec4 bias4[]; };
+
+Channels read_aligned_channels(uint n) {
+  return Channels(input_zero_point * weight_sums4[n / 4], input_scale * weight_scales4[n / 4],
+                  (flags & FLAG_BIAS) != 0u ? bias4[n / 4] : vec4(0.0));
+}
+
 // y = float(acc - input_zero_point * weight_sum) * (input_scale * weight_scale) + bias, relu
 // `precise` keeps every step a rounding of its own: a fused multiply-add would differ from the reference.
 vec4 dequantize4(ivec4 accumulators, Channels channels) {
@@ -47,13 +57,18 @@ vec4 dequantize4(ivec4 accumulators, Channels channels) {
   return (flags & FLAG_RELU) != 0u ? intBitsToFloat(max(floatBitsToInt(y), ivec4(0))) : y;
 }
 
-// q = clamp(roundEven(y / output_scale) + output_zero_point, -128, 127), as the bytes of a word. Bytes behind
-// N are zero. Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits: two
-// conversions less. Clamping to integers first is the same as afterwards.
-int quantize4(vec4 y, uint n) {
+// q = clamp(roundEven(y / output_scale) + output_zero_point, -128, 127), as the bytes of a word. Adding
+// 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits: two conversions less.
+// Clamping to integers first is the same as afterwards.
+int quantize_whole4(vec4 y) {
   float low = float(-128 - output_zero_point), high = float(127 - output_zero_point);
   precise vec4 scaled = y * inverse_output_scale;
   precise vec4 rounded = clamp(scaled, vec4(low), vec4(high)) + 12582912.0;
-  int word = pack4(floatBitsToInt(rounded) + output_zero_point);
+  return pack4(floatBitsToInt(rounded) + output_zero_point);
+}
+
+// Bytes behind N are zero.
+int quantize4(vec4 y, uint n) {
+  int word = quantize_whole4(y);
   return n + 4 <= N ? word : word & int((1u << 8 * (N - n)) - 1u);
 }

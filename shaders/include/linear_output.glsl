@@ -1,6 +1,8 @@
 // Where the linear kernels write y: int8 in PACKED_INT8_4W (row-major bytes if N is a multiple of 4), or
 // row-major float32.
 layout(set = 0, binding = 5) writeonly buffer YWords { int y_words[]; };
+layout(set = 0, binding = 5) writeonly buffer YChunks { ivec4 y_chunks[]; };
+layout(set = 0, binding = 5) writeonly buffer YPairs { ivec2 y_pairs[]; };
 layout(set = 0, binding = 5) writeonly buffer YFloats { float y_floats[]; };
 layout(set = 0, binding = 5) writeonly buffer YFloatWords { vec4 y_float_words[]; };
 

@@ -1,7 +1,9 @@
 // What the tiled GEMMs share: which tile of y a workgroup computes, and the way of x and the weights from
 // global memory through registers into shared memory, TILE_K bytes of K at a time. Before it: THREADS,
-// TILE_M, TILE_N, TILE_K, K_TAIL (the last tile along K is not full), include/linear.glsl, and
-// WEIGHT_SLOT(row), the place of a weight row in shared memory.
+// TILE_M, TILE_N, TILE_K, TURN (the number of tiles along K is rounded up to a multiple of it), K_TAIL (the
+// last of them are not full), INSIDE, STREAMED, ROTATED, OWN_SUMS, include/linear.glsl, and WEIGHT_SLOT(row),
+// the place of a weight row in shared memory: the sum of the places of a thread's first row and of the step
+// from there.
 
 // Rows are chunks of 16 bytes. One more in shared memory than in a tile makes their number odd, which lets
 // the same chunk of adjacent rows lie in different banks.
@@ -19,13 +21,19 @@ layout(set = 0, binding = 0) readonly buffer X {
 layout(set = 0, binding = 1) readonly buffer Weights {
   ivec4 weights[];  // [n * K_blocks + k16], zero behind K
 };
+// The same for STREAMED reads. On NVIDIA they pass by the cache that shares its way with shared memory.
+layout(set = 0, binding = 0) coherent readonly buffer XStreamed { ivec4 x_streamed[]; };
+layout(set = 0, binding = 1) coherent readonly buffer WeightsStreamed { ivec4 weights_streamed[]; };
 
 ivec4 x_registers[X_LOADS];
 ivec4 weight_registers[WEIGHT_LOADS];
-uint x_rows[X_LOADS];
+uint x_first,
+    weight_first;      // INSIDE: where the thread's first chunk lies at K = 0; the others follow from it
+uint x_rows[X_LOADS];  // otherwise: where each one lies
 uint weight_rows[WEIGHT_LOADS];
 uint m_first, n_first;  // of the workgroup's tile of y
 uint K_tiles;
+uint first_tile;  // along K; the others follow, and those before it come last
 
 // False if the workgroup has nothing to do. Workgroups that run together compute a block of RASTER tiles of
 // rows, so that the caches serve most of what they read.
@@ -38,47 +46,88 @@ bool choose_tile() {
   uint band_tiles = min(tiles_m - band * RASTER, RASTER);
   m_first = (band * RASTER + in_band % band_tiles) * TILE_M;
   n_first = in_band / band_tiles * TILE_N;
-  K_tiles = (K_blocks + CHUNKS - 1) / CHUNKS;
+  K_tiles = ((K_blocks + CHUNKS - 1) / CHUNKS + TURN - 1) / TURN * TURN;
+  first_tile = ROTATED ? index * 5 % K_tiles : 0;
   return true;
 }
 
 // The row of a tile's item. Eight threads that store together shall meet all banks: with rows of 4 + 1 chunks
-// that takes the four chunks of two rows that are four apart.
-uint tile_row(uint item) {
+// that takes the four chunks of two rows whose places are four apart.
+uint x_row(uint item) {
   return CHUNKS == 4 ? item / 32 * 8 + item / 8 % 4 + item / 4 % 2 * 4 : item / CHUNKS;
 }
-
-uint thread_item(uint i) { return gl_LocalInvocationID.x + i * THREADS; }
-
-void find_rows() {
-  [[unroll]] for (uint i = 0; i < X_LOADS; ++i)
-    x_rows[i] = min(m_first + tile_row(thread_item(i)), M - 1) * K_blocks;
-  [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; ++i)
-    weight_rows[i] = min(n_first + tile_row(thread_item(i)), N - 1) * K_blocks;
+uint weight_row(uint item) {
+  if (!OWN_SUMS || CHUNKS != 4) return x_row(item);
+  return item / 256 * 64 + item % 256 / 8 + item / 4 % 2 * 32;
+}
+// How much farther down a thread's item i is than its first one.
+uint x_row_step(uint i) { return i * (THREADS / CHUNKS); }
+uint weight_row_step(uint i) {
+  uint items = i * THREADS;
+  return !OWN_SUMS || CHUNKS != 4 ? items / CHUNKS : items / 256 * 64 + items % 256 / 8;
 }
 
-void read_tile(uint tile) {
+bool has_x_item(uint i) { return X_LOADS_FULL || gl_LocalInvocationID.x + i * THREADS < TILE_M * CHUNKS; }
+bool has_weight_item(uint i) {
+  return WEIGHT_LOADS_FULL || gl_LocalInvocationID.x + i * THREADS < TILE_N * CHUNKS;
+}
+
+// Where a thread's chunk i of the first tile lies.
+uint x_start(uint i) {
+  uint thread = gl_LocalInvocationID.x;
+  return min(m_first + x_row(thread) + x_row_step(i), M - 1) * K_blocks + thread % CHUNKS;
+}
+uint weight_start(uint i) {
+  uint thread = gl_LocalInvocationID.x;
+  return min(n_first + weight_row(thread) + weight_row_step(i), N - 1) * K_blocks + thread % CHUNKS;
+}
+
+void find_rows() {
+  x_first = x_start(0);
+  weight_first = weight_start(0);
+  if (INSIDE) return;
+  [[unroll]] for (uint i = 0; i < X_LOADS; ++i)
+    x_rows[i] = x_start(i);
+  [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; ++i)
+    weight_rows[i] = weight_start(i);
+}
+
+ivec4 load_x(uint index) { return STREAMED ? x_streamed[index] : x[index]; }
+ivec4 load_weight(uint index) { return STREAMED ? weights_streamed[index] : weights[index]; }
+
+uint weight_index(uint i, uint first_chunk) {
+  // Behind K any weights will do: they meet zero x.
+  uint chunk = gl_LocalInvocationID.x % CHUNKS;
+  if (K_TAIL) first_chunk = min(first_chunk + chunk, K_blocks - 1) - chunk;
+  return (INSIDE ? weight_first + weight_row_step(i) * K_blocks : weight_rows[i]) + first_chunk;
+}
+
+// The tile that comes `turn`-th.
+void read_tile(uint turn) {
+  uint tile = turn + first_tile;
+  if (ROTATED && tile >= K_tiles) tile -= K_tiles;
+  uint first_chunk = tile * CHUNKS;
   [[unroll]] for (uint i = 0; i < X_LOADS; ++i) {
-    uint k16 = tile * CHUNKS + thread_item(i) % CHUNKS;
-    if (X_LOADS_FULL || thread_item(i) < TILE_M * CHUNKS)
-      x_registers[i] = K_TAIL && k16 >= K_blocks ? ivec4(0) : x[x_rows[i] + k16];
+    if (has_x_item(i)) {
+      uint index = (INSIDE ? x_first + x_row_step(i) * K_blocks : x_rows[i]) + first_chunk;
+      bool behind = K_TAIL && first_chunk + gl_LocalInvocationID.x % CHUNKS >= K_blocks;
+      x_registers[i] = behind ? ivec4(0) : load_x(index);
+    }
   }
   [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; ++i) {
-    uint k16 = tile * CHUNKS + thread_item(i) % CHUNKS;  // behind K any weights will do: they meet zero x
-    if (WEIGHT_LOADS_FULL || thread_item(i) < TILE_N * CHUNKS)
-      weight_registers[i] = weights[weight_rows[i] + (K_TAIL ? min(k16, K_blocks - 1) : k16)];
+    if (has_weight_item(i)) weight_registers[i] = load_weight(weight_index(i, first_chunk));
   }
 }
 
 void write_tile() {
+  uint thread = gl_LocalInvocationID.x;
+  uint x_place = x_row(thread) * ROW_CHUNKS + thread % CHUNKS;
+  uint weight_place = (TILE_M + WEIGHT_SLOT(weight_row(thread))) * ROW_CHUNKS + thread % CHUNKS;
   [[unroll]] for (uint i = 0; i < X_LOADS; ++i) {
-    uint item = thread_item(i);
-    if (X_LOADS_FULL || item < TILE_M * CHUNKS)
-      tiles[tile_row(item) * ROW_CHUNKS + item % CHUNKS] = x_registers[i];
+    if (has_x_item(i)) tiles[x_place + x_row_step(i) * ROW_CHUNKS] = x_registers[i];
   }
   [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; ++i) {
-    uint item = thread_item(i);
-    if (WEIGHT_LOADS_FULL || item < TILE_N * CHUNKS)
-      tiles[(TILE_M + WEIGHT_SLOT(tile_row(item))) * ROW_CHUNKS + item % CHUNKS] = weight_registers[i];
+    if (has_weight_item(i))
+      tiles[weight_place + WEIGHT_SLOT(weight_row_step(i)) * ROW_CHUNKS] = weight_registers[i];
   }
 }
