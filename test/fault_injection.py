@@ -152,6 +152,7 @@ class FaultLayer:
             ("made", [ctypes.c_char_p], ctypes.c_uint64),
             ("failed", [], ctypes.c_uint64),
             ("alive", [ctypes.c_char_p], ctypes.c_int64),
+            ("leak_objects", [ctypes.c_char_p], None),
             ("waiting", [], ctypes.c_int64),
             ("call_name", [ctypes.c_uint32], ctypes.c_char_p),
         ):
@@ -198,6 +199,10 @@ class FaultLayer:
     def alive(self, kind: str = "") -> int:
         """Objects of devices that are not lost; of a kind such as "Buffer", or of all."""
         return self._library.q8ta_faults_alive(kind.encode())
+
+    def leak_objects(self, kind: str) -> None:
+        """After each call that fails from now on, the next object of the kind is not destroyed. "": none."""
+        self._library.q8ta_faults_leak_objects(kind.encode())
 
     def lose_devices(self) -> None:
         """Every open device is lost, as after a fault of the GPU."""

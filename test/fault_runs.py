@@ -68,14 +68,22 @@ def run(script: str) -> str:
 
 def sweep(scenario: str, state: str, share: float) -> dict:
     """What `fault_sweep.py` counted for a share of the faults. It may have found no problem."""
-    share = share if SHARE is None else float(SHARE)
+    found = _sweep(scenario, state, share if SHARE is None else float(SHARE))
+    assert found["problems"] == [], "\n".join(found["problems"])
+    assert found["outcomes"]["RuntimeError"] > 0 and found["outcomes"]["right"] > 0, found["outcomes"]
+    return found
+
+
+def problems_with_a_leak(scenario: str, kind: str) -> list[str]:
+    """What `fault_sweep.py` says about faults that each make an object of that kind leak."""
+    return _sweep(scenario, "warm", 1e-6, kind)["problems"]
+
+
+def _sweep(*arguments: object) -> dict:
     output = run(f"""
         import warnings
         warnings.simplefilter("ignore")
         import fault_sweep
-        fault_sweep.main({scenario!r}, {state!r}, {share!r})
+        fault_sweep.main{arguments!r}
     """)
-    found = json.loads(output.splitlines()[-2])
-    assert found["problems"] == [], "\n".join(found["problems"])
-    assert found["outcomes"]["RuntimeError"] > 0 and found["outcomes"]["right"] > 0, found["outcomes"]
-    return found
+    return json.loads(output.splitlines()[-2])

@@ -4,15 +4,17 @@
 
 For a process that has the layer (`fault_injection.layer_environment`). "cold": each fault meets a device that
 was just opened, by losing the one before it; "warm": one device serves all. The number is the share of all
-faults that is tried.
+faults that is tried. Q8TA_TEST_PROGRESS names a file that gets a line for each fault and each problem.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,7 +118,21 @@ class Sweep:
         self.round(f"after {fault}", faulty=fault.result == DEVICE_LOST)
         self.round(f"again after {fault}", faulty=False)
 
-    def run(self, share: float) -> None:
+    def leaves_more(self, fault: Fault) -> list[dict[str, int]]:
+        """By how many objects of each kind each of up to four times of the fault raised those alive.
+
+        Arenas may grow once, where work took longer than before; what leaks does so every time.
+        """
+        growth: list[dict[str, int]] = []
+        while len(growth) < 4 and all(growth):
+            before = self.alive()
+            self.meet(fault)
+            after = self.alive()
+            growth.append({kind: more for kind in after if (more := after[kind] - before[kind]) > 0})
+        return growth if all(growth) else []
+
+    def run(self, share: float, leaked: str = "") -> None:
+        """`leaked`: an object of this kind, such as "Buffer", is leaked with each fault, until that is noticed."""
         for _ in range(4):
             self.round("at first", faulty=False)
         everything = list(self.faults())
@@ -125,28 +141,32 @@ class Sweep:
         firsts = {fault.function: index for index, fault in reversed(list(enumerate(everything)))}
         chosen = [everything[i] for i in sorted({*range(0, len(everything), step), *firsts.values()})]
         self.round("before", faulty=False)
+        self.layer.leak_objects(leaked)
         messages = len(_C.validation_messages())
-        for fault in chosen:
-            # Arenas may grow once, where work took longer than before; what leaks does so every time.
-            growth = []
-            while len(growth) < 4 and all(growth):
-                before = self.alive()
-                self.meet(fault)
-                growth.append(
-                    {kind: more for kind, count in self.alive().items() if (more := count - before[kind]) > 0}
-                )
-            if all(growth):
+        for number, fault in enumerate(chosen, 1):
+            problems = len(self.problems)
+            if growth := self.leaves_more(fault):
                 self.problems.append(f"after {fault}, each time more objects: {growth}")
             if new := _C.validation_messages()[messages:]:
                 messages += len(new)
                 self.problems.append(f"{fault}: validation: {new}")
+            if leaked and self.problems:
+                break
+            report(f"{number} of {len(chosen)}: {fault}", *self.problems[problems:])
+        self.layer.leak_objects("")
         self.outcomes["faults"] = len(chosen)
         self.outcomes["all faults"] = len(everything)
 
 
-def main(scenario: str, state: str, share: float) -> None:
+def report(*lines: str) -> None:
+    if progress := os.environ.get("Q8TA_TEST_PROGRESS"):
+        with open(progress, "a") as file:
+            file.writelines(f"{time.strftime('%H:%M:%S')} {line}\n" for line in lines)
+
+
+def main(scenario: str, state: str, share: float, leaked: str = "") -> None:
     sweep = Sweep(scenario, state)
-    sweep.run(share)
+    sweep.run(share, leaked)
     print(json.dumps({"outcomes": sweep.outcomes, "failed": sweep.failed, "problems": sweep.problems[:40]}))
 
 

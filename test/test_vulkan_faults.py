@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from fault_runs import marks, run, sweep
+from fault_runs import marks, problems_with_a_leak, run, sweep
 from test_process import needs_layers
 
 DEVICE = os.environ["Q8TA_DEVICE"]
@@ -29,6 +29,13 @@ def test_every_call_on_a_new_device():
     """Each fault meets a device that was opened after the loss of another one."""
     found = sweep("cpu", "cold", 1 / 80)
     assert found["failed"]["CreateDevice"] > 0 and found["failed"]["CreateComputePipelines"] > 0
+
+
+@pytest.mark.parametrize("kind", ["Buffer", "Memory"])
+def test_the_sweep_finds_a_leak(kind):
+    """One object lost with each fault, by the layer: the sweep must not take it for an arena that grows."""
+    (problem,) = problems_with_a_leak("cpu", kind)
+    assert f"more objects: [{{'{kind}': " in problem
 
 
 def test_every_call_before_there_is_a_device():

@@ -52,6 +52,7 @@ VkResult Faults::next(Call call) {
   }
   if (!armed.sticky) armed.countdown = 0;
   ++failed_;
+  object_to_leak_ = !leaked_kind_.empty();
   return armed.result;
 }
 
@@ -108,6 +109,19 @@ int64_t Faults::waiting() const {
   return waiting_;
 }
 
+void Faults::leak_objects(std::string_view kind) {
+  const std::lock_guard lock(mutex_);
+  leaked_kind_ = kind;
+  object_to_leak_ = false;
+}
+
+bool Faults::leaks(std::string_view kind) {
+  const std::lock_guard lock(mutex_);
+  if (!object_to_leak_ || kind != leaked_kind_) return false;
+  object_to_leak_ = false;
+  return true;
+}
+
 void Faults::created(const char* kind, const void* device, uint64_t handle, uint64_t pool) {
   const std::lock_guard lock(mutex_);
   objects_[{kind, device, handle}] = pool;
@@ -151,6 +165,7 @@ uint64_t q8ta_faults_made(const char* function) { return Faults::instance().made
 uint64_t q8ta_faults_failed() { return Faults::instance().failed(); }
 void q8ta_faults_forget_counts() { Faults::instance().forget_counts(); }
 void q8ta_faults_hang(int hangs) { Faults::instance().hang(hangs != 0); }
+void q8ta_faults_leak_objects(const char* kind) { Faults::instance().leak_objects(kind); }
 int64_t q8ta_faults_waiting() { return Faults::instance().waiting(); }
 int64_t q8ta_faults_alive(const char* kind) { return Faults::instance().alive(kind); }
 const char* q8ta_faults_call_name(uint32_t index) {

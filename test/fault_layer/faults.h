@@ -89,6 +89,12 @@ class Faults {
   /// Waits for at most so long, or until the hang is over.
   void wait_while_hung(uint64_t nanoseconds, const void* device);
 
+  /// From now on, after each call that was made to fail, the next object of `kind` is not destroyed: a leak,
+  /// as if what handles the failure had forgotten it. "": none.
+  void leak_objects(std::string_view kind);
+  /// Whether an object of `kind` that is about to be destroyed is to be leaked instead.
+  bool leaks(std::string_view kind);
+
   void created(const char* kind, const void* device, uint64_t handle, uint64_t pool = 0);
   void destroyed(const char* kind, const void* device, uint64_t handle);
   /// Objects of devices that are not lost: how many of `kind`, or of all kinds ("").
@@ -107,6 +113,8 @@ class Faults {
   std::condition_variable hang_changed_;
   std::array<uint64_t, kCalls> made_{};
   uint64_t failed_ = 0;
+  std::string leaked_kind_;
+  bool object_to_leak_ = false;
   struct Armed {
     uint64_t countdown = 0;  // 0: not armed
     VkResult result = VK_SUCCESS;

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from fault_runs import marks, run, sweep
+from fault_runs import marks, problems_with_a_leak, run, sweep
 
 pytestmark = marks
 
@@ -31,6 +31,11 @@ def test_every_call():
     found = sweep("vk", "warm", 1 / 50)
     fired = {name for name, count in found["failed"].items() if count > 0}
     assert fired >= {"CreateBuffer", "EndCommandBuffer", "QueueSubmit", "ResetFences", "WaitForFences"}
+
+
+def test_the_sweep_finds_a_leak():
+    (problem,) = problems_with_a_leak("vk", "Buffer")
+    assert "more objects: [{'Buffer': " in problem
 
 
 LOST = [
