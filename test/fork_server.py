@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from children import wait_for
 
 HERE = Path(__file__).parent
 
@@ -63,17 +64,6 @@ def _child(request: dict, stdout: int, stderr: int) -> None:
     exec(compile(request["script"], "<script>", "exec"), sys.modules["__main__"].__dict__)
 
 
-def _wait(child: int, seconds: float) -> int:
-    end = time.monotonic() + seconds
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.005)
-
-
 def _serve() -> None:
     import gc
 
@@ -88,7 +78,7 @@ def _serve() -> None:
             if child == 0:
                 _child(request, stdout.fileno(), stderr.fileno())
                 return  # the script's process ends as any other
-            status = _wait(child, request["seconds"])
+            status = wait_for(child, request["seconds"])
             written = []
             for file in (stdout, stderr):
                 file.seek(0)

@@ -1,4 +1,4 @@
-"""What needs a process of its own: fork, no Vulkan loader, unknown devices, the command line's answers."""
+"""What needs a process of its own: no Vulkan loader, unknown devices, the command line's answers."""
 
 from __future__ import annotations
 
@@ -35,89 +35,6 @@ def python(
 
 def script(text: str, seconds: float = 120, **environment: str | None) -> subprocess.CompletedProcess[str]:
     return python("-c", textwrap.dedent(text), seconds=seconds, **environment)
-
-
-FORK = """
-    import os, signal, sys, time
-    import torch
-    import q8ta_ops
-    from samples import make_sample
-
-    torch.set_num_threads(1)  # libgomp's own threads do not survive a fork; they are not what is tested
-    first_in_parent = {first!r} == "parent"
-    samples = [make_sample((rows,), 40, 24, seed=rows) for rows in (1, 3)]
-    expected = [[sample.expected(op) for op in sample.ops()] for sample in samples]
-
-    def right():
-        return all(
-            torch.equal(sample.call(op), want)
-            for sample, wanted in zip(samples, expected)
-            for op, want in zip(sample.ops(), wanted)
-        )
-
-    if first_in_parent:
-        assert right()
-    child = os.fork()
-    if child == 0:
-        status = 9
-        try:
-            status = 0 if right() and right() else 4
-        except RuntimeError as error:
-            print("child:", error, flush=True)
-            status = 5
-        finally:
-            os._exit(status)
-    end = time.monotonic() + 60
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-            sys.exit("the child hangs")
-        time.sleep(0.02)
-    assert right(), "the parent computes wrong after the fork"
-    print("child's status:", os.waitstatus_to_exitcode(status))
-"""
-
-
-@pytest.mark.parametrize("device", sorted({DEVICE, "host"}))
-@pytest.mark.parametrize("first", ["parent", "child"])
-def test_fork(device, first):
-    done = script(FORK.format(first=first), Q8TA_DEVICE=device)
-    assert done.returncode == 0, done.stdout + done.stderr
-    if "child's status: 5" in done.stdout:
-        assert first == "parent" and "fork" in done.stdout.lower(), "the error must say what is wrong"
-    else:
-        assert "child's status: 0" in done.stdout, done.stdout + done.stderr
-
-
-def test_child_that_exits_normally_does_not_hang():
-    """Interpreter shutdown in a child runs destructors, which must not touch the inherited device."""
-    done = script(
-        """
-        import os, signal, sys, time
-        import torch, q8ta_ops
-        from samples import make_sample
-        torch.set_num_threads(1)  # a child waits for ever for the threads of torch's own pool, which it lacks
-        sample = make_sample((3,), 16, 8)
-        assert torch.equal(sample.call("linear"), sample.expected("linear"))
-        child = os.fork()
-        if child == 0:
-            q8ta_ops.clear_weight_cache()
-            del sample
-            print("the child's last words")
-            sys.exit(7)
-        end = time.monotonic() + 60
-        while not (done := os.waitpid(child, os.WNOHANG))[0]:
-            if time.monotonic() > end:
-                os.kill(child, signal.SIGKILL)
-                sys.exit("the child hangs")
-            time.sleep(0.02)
-        assert os.waitstatus_to_exitcode(done[1]) == 7
-        """
-    )
-    assert done.returncode == 0 and "last words" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

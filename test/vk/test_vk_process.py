@@ -222,8 +222,9 @@ def test_use_while_the_process_ends(script):
 
 
 FORK = """
-    import os, signal, sys, time
+    import os, sys
     import torch, q8ta_ops
+    from children import wait_for
     torch.set_num_threads(1)
     q8ta_ops.enable_vk_device()
     x = torch.ones(5, device="vk")
@@ -254,13 +255,7 @@ FORK = """
         del pending
         x = None
         {end}
-    end = time.monotonic() + 60
-    while not (done := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-            sys.exit("the child hangs")
-        time.sleep(0.01)
-    assert os.waitstatus_to_exitcode(done[1]) == 7, done
+    assert wait_for(child) == 7
     assert torch.equal((x * 3).cpu(), torch.full((5,), 3.0)) and pending[2][0].item() == 2
     print("the parent is right")
 """

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from fork_server import ForkServer
-from test_process_faults import PREPARE, assert_ended_as_with_torch
-
-Script = Callable[..., subprocess.CompletedProcess[str]]
+from process_scripts import PREPARE, Script, assert_ended_as_with_torch, scripts_behind
 
 pytestmark = pytest.mark.timeout(200)
 
@@ -33,10 +28,8 @@ def check(results):
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Script]:
-    """Runs a script behind PREPARE_VK."""
-    server = ForkServer()
-    yield lambda text, **environment: server.run(PREPARE_VK + textwrap.dedent(text), **environment)
-    server.close()
+    with scripts_behind(PREPARE_VK) as script:
+        yield script
 
 
 def test_interrupt_in_a_long_wait(script: Script) -> None:
