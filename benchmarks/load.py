@@ -11,7 +11,9 @@ computed before. Prints a line for each minute (shorter runs: for each sixth), a
   less than 3, in the arenas of malloc that 16 threads share and in the driver; losing 48 bytes in each call
   makes 16 of 350,000 calls, which take a minute or two,
 - the last line's calls are fewer than --least-ratio times the first one's. That needs a machine with nothing
-  else to do; the CPU time of a call tells whether the machine or the package has become slower.
+  else to do. Single lines vary with it, so the end also gives the medians of the first and last third and the
+  slope of the whole run. The CPU time of a call and what other processes took tell whether the machine or the
+  package has become slower.
 
     python benchmarks/load.py [--minutes 10] [--threads 16] [--device NAME] [--vk]
 """
@@ -30,6 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from steadiness import Reading, Slice, Trend
 from torch import Tensor
 
 import q8ta_ops
@@ -233,24 +236,31 @@ def device_bytes(vk: bool) -> tuple[int, int]:
     return weights + torch.vk.memory_allocated(), torch.vk.memory_reserved()
 
 
-def watch(load: Load, seconds: float, lines: int, vk: bool) -> list[tuple[int, int]]:
-    """Prints a line for each part of the time. Returns each part's calls and resident bytes."""
-    print("  seconds      calls  a minute  CPU us each  resident MiB  in use MiB  reserved MiB")
-    begin, before, cpu_before, parts = time.monotonic(), 0, time.process_time(), []
-    for i in range(1, lines + 1):
-        load.stop.wait(max(0.0, begin + seconds * i / lines - time.monotonic()))
-        calls, resident = sum(load.calls), resident_bytes()
-        in_use, reserved = device_bytes(vk)
-        elapsed, cpu = time.monotonic() - begin, time.process_time()
-        cpu_us = 1e6 * (cpu - cpu_before) / max(calls - before, 1)
-        rate = 60 * (calls - before) / (seconds / lines)
-        memory = f"{resident / MIB:12.1f}  {in_use / MIB:10.2f}  {reserved / MIB:12.2f}"
-        print(f"{elapsed:9.1f}  {calls:9}  {rate:8.0f}  {cpu_us:11.1f}  {memory}", flush=True)
-        parts.append((calls - before, resident))
-        before, cpu_before = calls, cpu
+# A line is printed for this many slices, from which the trends come.
+SLICES_A_LINE = 6
+
+
+def watch(load: Load, seconds: float, lines: int, vk: bool) -> tuple[list[Slice], list[tuple[int, int]]]:
+    """Prints a line for each part of the time. Returns the slices, and each part's calls and memory."""
+    print("  seconds      calls  a minute  CPU us each  others %  resident MiB  in use MiB  reserved MiB")
+    first = last = line_begin = Reading.now(0)
+    slices, parts = [], []
+    count = lines * SLICES_A_LINE
+    for i in range(1, count + 1):
+        load.stop.wait(max(0.0, first.wall + seconds * i / count - time.monotonic()))
+        now = Reading.now(sum(load.calls))
+        slices.append(Slice.between(last, now))
+        last = now
+        if i % SLICES_A_LINE == 0 or load.errors:
+            line, line_begin = Slice.between(line_begin, now), now
+            resident, (in_use, reserved) = resident_bytes(), device_bytes(vk)
+            memory = f"{resident / MIB:12.1f}  {in_use / MIB:10.2f}  {reserved / MIB:12.2f}"
+            speed = f"{line.rate:8.0f}  {line.cpu_us:11.1f}  {line.others_percent:8.1f}"
+            print(f"{now.wall - first.wall:9.1f}  {now.calls:9}  {speed}  {memory}", flush=True)
+            parts.append((line.calls, resident))
         if load.errors:
             break
-    return parts
+    return slices, parts
 
 
 def main(options: argparse.Namespace) -> int:
@@ -271,7 +281,7 @@ def main(options: argparse.Namespace) -> int:
         f"{options.threads} threads on {q8ta_ops.default_device().name}" + (" and vk" if options.vk else "")
     )
     lines = max(round(seconds / 60), 6) if seconds < 360 else round(seconds / 60)
-    parts = watch(load, seconds, lines, options.vk)
+    slices, parts = watch(load, seconds, lines, options.vk)
     problems = [f"{type(error).__name__}: {error}" for error in load.errors]
     if not load.finish():
         print("a thread does not end", flush=True)
@@ -283,6 +293,11 @@ def main(options: argparse.Namespace) -> int:
     ratio = parts[-1][0] / max(parts[0][0], 1)
     growth = (parts[-1][1] - parts[0][1]) / MIB
     print(f"last part / first part: {ratio:.3f}; resident memory grew by {growth:.1f} MiB")
+    if not load.errors:
+        others = sorted(part.others_percent for part in slices)
+        print("calls a minute:", Trend.of([part.rate for part in slices]))
+        print("CPU us a call: ", Trend.of([part.cpu_us for part in slices]))
+        print(f"other processes had {others[0]:.0f} to {others[-1]:.0f} % of the machine's CPU time")
     if left > 0 and not load.errors:
         problems.append(f"{left} bytes of packed weights or vk tensors were left behind")
     if growth > options.most_growth:

@@ -13,7 +13,8 @@ from samples import make_sample
 
 import q8ta_ops
 
-LOAD = Path(__file__).parent.parent / "benchmarks" / "load.py"
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+LOAD = BENCHMARKS / "load.py"
 STATUS = Path("/proc/self/status")
 DEVICE = os.environ["Q8TA_DEVICE"]
 
@@ -33,6 +34,18 @@ def test_many_threads(arguments: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     calls = [int(line.split()[1]) for line in done.stdout.splitlines() if re.match(r" +\d+\.\d +\d", line)]
     assert len(calls) == 6 and calls == sorted(calls) and calls[-1] > 50, done.stdout
+    assert re.search(r"calls a minute: median of the first third \d+, .* % over the run\n", done.stdout)
+
+
+def test_trends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from steadiness import Trend
+
+    falls = Trend.of([100 - i for i in range(41)])
+    assert (falls.first, falls.last) == (94, 66)
+    assert falls.slope == pytest.approx(-50) and falls.error == pytest.approx(0, abs=1e-6)
+    noise = Trend.of([100, 130, 75] * 20 + [1])  # one bad value at the end
+    assert noise.first == noise.last == 100 and abs(noise.slope) < 2 * noise.error
 
 
 def resident_bytes() -> int:
