@@ -1,6 +1,7 @@
 """Runs scripts and sweeps in processes in which Vulkan calls fail (`fault_injection`).
 
-CI tries a share of all faults. Q8TA_TEST_FAULTS=1 is all of them (hours), Q8TA_TEST_FAULTS=0.1 a tenth.
+CI tries a share of all faults. Q8TA_TEST_FAULTS=1 is all of them (half an hour), Q8TA_TEST_FAULTS=0.1 a
+tenth; Q8TA_TEST_PROGRESS names a file that says how far it is.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from fault_injection import layer_environment, why_not_built
 from fork_server import ForkServer
 
 SHARE = os.environ.get("Q8TA_TEST_FAULTS")
-SECONDS = 130 if SHARE is None else 4 * 3600
+LONG = SHARE is not None or "Q8TA_TEST_SHAPES" in os.environ
+SECONDS = 4 * 3600 if LONG else 130
 
 marks = [
     pytest.mark.timeout(SECONDS + 15),

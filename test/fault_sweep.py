@@ -132,7 +132,7 @@ class Sweep:
         return growth if all(growth) else []
 
     def run(self, share: float, leaked: str = "") -> None:
-        """`leaked`: an object of this kind, such as "Buffer", is leaked with each fault, until that is noticed."""
+        """`leaked`: an object of this kind ("Buffer") is leaked with each fault, until that is noticed."""
         for _ in range(4):
             self.round("at first", faulty=False)
         everything = list(self.faults())

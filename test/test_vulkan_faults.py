@@ -221,7 +221,7 @@ def test_validation_sees_what_is_done_about_a_failure():
 
 def test_many_shapes():
     """Shapes and kernels by the thousand: memory reaches a limit, and no limit of a driver is met."""
-    run(
+    output = run(
         f"""
         def resident():
             status = open("/proc/self/status").read()
@@ -255,3 +255,4 @@ def test_many_shapes():
         assert grown < 100, "megabytes"
         """
     )
+    print(output)
