@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import textwrap
+from collections import Counter
 from functools import cache
 
 import pytest
@@ -68,17 +69,25 @@ def run(script: str) -> str:
     return done.stdout
 
 
-def sweep(scenario: str, state: str, share: float) -> dict:
+def sweep(scenario: str, state: str, share: float) -> dict[str, Counter[str]]:
     """What `fault_sweep.py` counted for a share of the faults. It may have found no problem."""
-    found = _sweep(scenario, state, share if SHARE is None else float(SHARE))
-    assert found["problems"] == [], "\n".join(found["problems"])
-    assert found["outcomes"]["RuntimeError"] > 0 and found["outcomes"]["right"] > 0, found["outcomes"]
-    return found
+    share = share if SHARE is None else float(SHARE)
+    totals: dict[str, Counter[str]] = {"outcomes": Counter(), "failed": Counter()}
+    left = 1
+    while left > 0:
+        found = _sweep(scenario, state, share, totals["outcomes"]["faults"])
+        assert found["problems"] == [], "\n".join(found["problems"])
+        for name, total in totals.items():
+            total.update(found[name])
+        left = found["left"]
+    assert totals["outcomes"]["RuntimeError"] > 0 and totals["outcomes"]["right"] > 0, totals
+    print(totals)
+    return totals
 
 
 def problems_with_a_leak(scenario: str, kind: str) -> list[str]:
     """What `fault_sweep.py` says about faults that each make an object of that kind leak."""
-    return _sweep(scenario, "warm", 1e-6, kind)["problems"]
+    return _sweep(scenario, "warm", 1e-6, 0, kind)["problems"]
 
 
 def _sweep(*arguments: object) -> dict:
