@@ -25,6 +25,7 @@ import gc
 import os
 import queue
 import random
+import statistics
 import sys
 import threading
 import time
@@ -294,10 +295,12 @@ def main(options: argparse.Namespace) -> int:
     growth = (parts[-1][1] - parts[0][1]) / MIB
     print(f"last part / first part: {ratio:.3f}; resident memory grew by {growth:.1f} MiB")
     if not load.errors:
-        others = sorted(part.others_percent for part in slices)
-        print("calls a minute:", Trend.of([part.rate for part in slices]))
+        rates, others = [part.rate for part in slices], [part.others_percent for part in slices]
+        print("calls a minute:", Trend.of(rates))
         print("CPU us a call: ", Trend.of([part.cpu_us for part in slices]))
-        print(f"other processes had {others[0]:.0f} to {others[-1]:.0f} % of the machine's CPU time")
+        print(f"other processes had {min(others):.0f} to {max(others):.0f} % of the machine's CPU time")
+        if min(others) < max(others):
+            print(f"its correlation with calls a minute: {statistics.correlation(others, rates):.2f}")
     if left > 0 and not load.errors:
         problems.append(f"{left} bytes of packed weights or vk tensors were left behind")
     if growth > options.most_growth:
