@@ -139,6 +139,31 @@ def test_forks_while_threads_compute(script: Script, device: str) -> None:
     assert (done.returncode, done.stdout) == (0, "right\n"), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("delay", [0, 0.02, 0.1, 0.2])
+def test_a_fork_while_a_thread_opens_the_device(script: Script, delay: float) -> None:
+    """The fork waits, or the child would wait for ever for the lock of a thread that it does not have."""
+    done = script(
+        f"""
+        thread = threading.Thread(target=right)
+        thread.start()
+        time.sleep({delay})
+        child = os.fork()
+        if child == 0:
+            status = 9
+            try:
+                with q8ta_ops.use_device("host"):
+                    status = 0 if right() else 4
+            finally:
+                os._exit(status)
+        assert (status := wait_for(child, 20)) == 0, status
+        thread.join()
+        assert right()
+        print("right")
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "right\n"), done.stdout + done.stderr
+
+
 def test_forked_data_loader_workers(script: Script) -> None:
     """Workers that prepare data on the CPU live beside a parent that computes."""
     done = script(

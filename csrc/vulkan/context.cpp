@@ -23,7 +23,7 @@ bool context_exists() { return context.load() != nullptr; }
 Context& Context::get() {
   check_not_forked();
   if (Context* existing = context.load(std::memory_order_acquire)) return *existing;
-  watch_forks(context_mutex, context_exists);
+  watch_forks();
   const std::lock_guard lock(context_mutex);
   if (closed) throw Unavailable("this process is exiting and has closed Vulkan");
   if (context.load() == nullptr) {
@@ -31,6 +31,8 @@ Context& Context::get() {
   }
   return *context.load();
 }
+
+void Context::watch_forks() { vulkan::watch_forks(context_mutex, context_exists); }
 
 void Context::close_if_validating() {
   if (inherited_by_fork()) return;

@@ -19,6 +19,9 @@ class Context {
   /// Throws Unavailable when there is no Vulkan, and in a forked child of a process that has one.
   static Context& get();
 
+  /// From now on forks wait for get() in other threads, and a child knows whether it has inherited Vulkan.
+  static void watch_forks();
+
   /// Destroys everything if a validation layer is on: it then reports what leaked, and some layers (1.4.309,
   /// GPU-assisted) abort at exit if a device is still there. For the end of a process: get() throws
   /// afterwards.

@@ -1,5 +1,7 @@
 #include "vulkan/selection.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -18,6 +20,15 @@ namespace {
 std::mutex request_mutex;
 std::optional<DeviceRequest> explicit_request;
 std::atomic<std::shared_ptr<const Selection>> resolved;
+
+/// Forks wait for this lock, too: a child must not find it held by a thread that opens a device.
+std::unique_lock<std::mutex> lock_requests() {
+  Context::watch_forks();  // first: what is to happen before a fork does so in the reverse order
+  static const int registered = pthread_atfork([] { request_mutex.lock(); }, [] { request_mutex.unlock(); },
+                                               [] { request_mutex.unlock(); });
+  (void)registered;
+  return std::unique_lock(request_mutex);
+}
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -150,7 +161,7 @@ std::shared_ptr<const Selection> current_selection() {
   };
   std::shared_ptr<const Selection> selection = resolved.load(std::memory_order_acquire);
   if (!usable(selection.get())) {
-    const std::lock_guard lock(request_mutex);
+    const std::unique_lock lock = lock_requests();
     selection = resolved.load();
     if (!usable(selection.get())) {
       selection = resolve_shared(explicit_request);
@@ -162,7 +173,7 @@ std::shared_ptr<const Selection> current_selection() {
 }
 
 void set_request(std::optional<DeviceRequest> request) {
-  const std::lock_guard lock(request_mutex);
+  const std::unique_lock lock = lock_requests();
   // Returning to the environment resolves later: a context manager must be able to leave its block even if
   // the environment's request is impossible.
   resolved.store(request ? resolve_shared(request) : nullptr, std::memory_order_release);
@@ -172,7 +183,7 @@ void set_request(std::optional<DeviceRequest> request) {
 void forget_selection() { resolved.store(nullptr); }
 
 std::optional<DeviceRequest> current_request() {
-  const std::lock_guard lock(request_mutex);
+  const std::unique_lock lock = lock_requests();
   return explicit_request;
 }
 
