@@ -36,7 +36,8 @@ void for_each_part(const at::Tensor& like, Record record) {
 /// x with the sizes and strides of `like`, in a place that a binding can start at: the kernels go through
 /// memory in order.
 at::Tensor laid_out_like(const at::Tensor& like, const at::Tensor& x) {
-  if (x.sizes() == like.sizes() && x.strides() == like.strides() && starts_binding(x)) return x;
+  if (x.sizes() == like.sizes() && x.strides() == like.strides() && starts_binding(x, vulkan_device_of(x)))
+    return x;
   return at::empty_strided(like.sizes(), like.strides(), x.options()).copy_(x);
 }
 

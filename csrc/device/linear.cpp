@@ -47,18 +47,33 @@ at::Tensor empty(at::IntArrayRef sizes, at::ScalarType type, c10::Device device)
 }
 
 vulkan::BufferRange words_of(const at::Tensor& tensor, int64_t bytes) {
-  vulkan::BufferRange range = memory_of(tensor);
-  range.size = vulkan::round_up(static_cast<VkDeviceSize>(bytes), 4);
-  return range;
+  return memory_from(tensor, static_cast<int64_t>(vulkan::round_up(static_cast<VkDeviceSize>(bytes), 4)));
+}
+
+/// What choose_family says of the device and of what is switched off now. Every op asks, so each thread
+/// remembers the last answer.
+const kernels::KernelFamily& current_family(const vulkan::Device& device) {
+  struct Answer {
+    const vulkan::Device* device = nullptr;
+    uint64_t selection = 0;
+    kernels::KernelFamily family;
+  };
+  thread_local Answer last;
+  const uint64_t selection = vulkan::selection_changes();  // before asking: it may change meanwhile
+  if (last.device != &device || last.selection != selection) {
+    const auto disabled = vulkan::current_selection()->disabled;
+    last = {&device, selection, kernels::choose_family(device.info(), disabled)};
+  }
+  return last.family;
 }
 
 /// One row of x that is readable up to padded_row_bytes(K), as the GEMV reads it.
-at::Tensor readable_row(const at::Tensor& x) {
+vulkan::BufferRange readable_row(const at::Tensor& x, at::Tensor& copy) {
   const int64_t row_bytes = kernels::padded_row_bytes(x.numel());
-  if (readable_bytes(x) >= row_bytes) return x;
-  const at::Tensor roomy = empty({row_bytes}, at::kChar, x.device());
-  roomy.narrow(0, 0, x.numel()).copy_(x.view(-1));
-  return roomy;
+  if (readable_bytes(x) >= row_bytes) return words_of(x, row_bytes);
+  copy = empty({row_bytes}, at::kChar, x.device());
+  copy.narrow(0, 0, x.numel()).copy_(x.view(-1));
+  return words_of(copy, row_bytes);
 }
 
 /// Part of what `whole` covers, in whole words.
@@ -67,35 +82,70 @@ vulkan::BufferRange words_at(const vulkan::BufferRange& whole, int64_t first, in
                         vulkan::round_up(static_cast<VkDeviceSize>(bytes), 4));
 }
 
+/// The buffers of one call.
+struct Operands {
+  vulkan::BufferRange weights;
+  kernels::ChannelBuffers channels;
+  vulkan::BufferRange y;
+};
+
+void record_row(vulkan::Device& device, kernels::LinearProblem problem, const at::Tensor& x,
+                const Operands& operands) {
+  const kernels::KernelFamily& family = current_family(device);
+  problem.M = 1;
+  at::Tensor copy;
+  const vulkan::BufferRange row = readable_row(x, copy);
+  device.stream().record([&](vulkan::Recorder& recorder) {
+    kernels::record_linear(recorder, family, problem,
+                           {row, operands.weights, operands.channels,
+                            words_at(operands.y, 0, static_cast<int64_t>(operands.y.size))});
+  });
+}
+
 /// Queues y [M, N] = linear(x [M, K]) for weights that fit into one binding. In parts, so that one op's work
 /// in a submission stays bounded. No views of tensors here: each would cost the host a microsecond.
-void record_rows(kernels::LinearProblem problem, int64_t M, const at::Tensor& x, const at::Tensor& weights,
-                 const kernels::ChannelBuffers& channels, const at::Tensor& y) {
-  vulkan::Device& device = vulkan_device_of(x);
-  const kernels::KernelFamily family =
-      kernels::choose_family(device.info(), vulkan::current_selection()->disabled);
+void record_rows(vulkan::Device& device, kernels::LinearProblem problem, int64_t M, const at::Tensor& x,
+                 const Operands& operands) {
+  const kernels::KernelFamily& family = current_family(device);
   const int64_t K = problem.K;
-  const int64_t y_row_bytes = int64_t{problem.N} * static_cast<int64_t>(y.element_size());
+  const int64_t y_row_bytes = static_cast<int64_t>(operands.y.size) / M;
   const int64_t most =
       std::min(kMultipliesInSubmission / (problem.N * K), kScratchBytes / std::max(y_row_bytes, K));
   const int64_t step = std::max(most / kernels::kSlabRows * kernels::kSlabRows, kernels::kSlabRows);
-  const at::Tensor row = M == 1 ? readable_row(x) : x;
-  const vulkan::BufferRange x_memory = memory_of(row);
-  const vulkan::BufferRange y_memory = memory_of(y);
+  const vulkan::BufferRange x_memory = memory_of(x);
   int64_t rows = 0;
   for (int64_t first = 0; first < M; first += rows) {
     rows =
         M - first <= step + 1 ? M - first : step;  // no lone row is left over: the GEMV reads behind its end
     problem.M = static_cast<uint32_t>(rows);
-    const int64_t x_bytes = M == 1 ? kernels::padded_row_bytes(K) : rows * K;
     device.stream().record([&](vulkan::Recorder& recorder) {
       const vulkan::BufferRange prepared =
-          kernels::record_prepare_x(recorder, problem, {words_at(x_memory, first * K, x_bytes), 0});
+          kernels::record_prepare_x(recorder, problem, {words_at(x_memory, first * K, rows * K), 0});
       kernels::record_linear(recorder, family, problem,
-                             {prepared, memory_of(weights), channels,
-                              words_at(y_memory, first * y_row_bytes, rows * y_row_bytes)});
+                             {prepared, operands.weights, operands.channels,
+                              words_at(operands.y, first * y_row_bytes, rows * y_row_bytes)});
     });
   }
+}
+
+at::Tensor run(const Arguments& arguments);
+
+/// The same for slabs of columns, whose weights fit into one binding each.
+at::Tensor run_in_slabs(const Arguments& arguments, int64_t slab) {
+  const int64_t N = arguments.weights.size(0);
+  std::vector<at::Tensor> parts;
+  for (int64_t first = 0; first < N; first += slab) {
+    const int64_t columns = std::min(slab, N - first);
+    const at::Tensor weights = arguments.weights.narrow(0, first, columns);
+    const at::Tensor sums = arguments.weight_sums.narrow(0, first, columns);
+    const at::Tensor scales = arguments.weight_scales.narrow(0, first, columns);
+    std::optional<at::Tensor> bias;
+    if (arguments.bias) bias = arguments.bias->narrow(0, first, columns);
+    parts.push_back(run({arguments.op, arguments.x, arguments.input_scale, arguments.input_zero_point,
+                         weights, sums, scales, arguments.output_scale, arguments.output_zero_point, bias,
+                         arguments.activation, arguments.float_output, arguments.one_row}));
+  }
+  return at::cat(parts, -1);
 }
 
 at::Tensor run(const Arguments& arguments) {
@@ -108,32 +158,25 @@ at::Tensor run(const Arguments& arguments) {
   // At least kSlabRows rows of y are written at once, and a binding has to hold them.
   const int64_t y_columns = kScratchBytes / kernels::kSlabRows / static_cast<int64_t>(c10::elementSize(type));
   const int64_t slab = std::min(kernels::slab_columns(device, K), checked.M > 1 ? y_columns : N);
-  if (N > slab && checked.M > 0) {
-    std::vector<at::Tensor> parts;
-    for (int64_t first = 0; first < N; first += slab) {
-      const int64_t columns = std::min(slab, N - first);
-      const at::Tensor weights = arguments.weights.narrow(0, first, columns);
-      const at::Tensor sums = arguments.weight_sums.narrow(0, first, columns);
-      const at::Tensor scales = arguments.weight_scales.narrow(0, first, columns);
-      std::optional<at::Tensor> bias;
-      if (arguments.bias) bias = arguments.bias->narrow(0, first, columns);
-      parts.push_back(run({arguments.op, arguments.x, arguments.input_scale, arguments.input_zero_point,
-                           weights, sums, scales, arguments.output_scale, arguments.output_zero_point, bias,
-                           arguments.activation, arguments.float_output, arguments.one_row}));
-    }
-    return at::cat(parts, -1);
-  }
+  if (N > slab && checked.M > 0) return run_in_slabs(arguments, slab);
 
-  const at::Tensor y = empty(checked.output_sizes, type, arguments.x.device());
+  c10::DimVector y_sizes(arguments.x.sizes());
+  y_sizes.back() = N;
+  at::Tensor y = empty(y_sizes, type, arguments.x.device());
   if (checked.M == 0) return y;
-  const at::Tensor x = bindable(arguments.x);
-  const at::Tensor weights = packed_weights(arguments.weights, kernels::PackOrder::padded_rows);
-  const at::Tensor sums = bindable(arguments.weight_sums);
-  const at::Tensor scales = bindable(arguments.weight_scales);
-  const at::Tensor bias = arguments.bias ? bindable(*arguments.bias) : scales;
-  const kernels::ChannelBuffers channels{words_of(sums, 4 * N), words_of(scales, 4 * N),
-                                         words_of(bias, 4 * N)};
-  record_rows(checked.problem, checked.M, x, weights, channels, y);
+  const auto x = bindable(arguments.x, device);
+  const auto weights = packed_weights(arguments.weights, kernels::PackOrder::padded_rows);
+  const auto sums = bindable(arguments.weight_sums, device);
+  const auto scales = bindable(arguments.weight_scales, device);
+  const auto bias = bindable(arguments.bias ? *arguments.bias : arguments.weight_scales, device);
+  const Operands operands{memory_from(*weights, N * kernels::padded_row_bytes(K)),
+                          {words_of(*sums, 4 * N), words_of(*scales, 4 * N), words_of(*bias, 4 * N)},
+                          memory_from(y, checked.M * N * static_cast<int64_t>(c10::elementSize(type)))};
+  if (checked.M == 1) {
+    record_row(device, checked.problem, *x, operands);
+  } else {
+    record_rows(device, checked.problem, checked.M, *x, operands);
+  }
   return y;
 }
 
@@ -141,27 +184,24 @@ at::Tensor linear(const at::Tensor& x, double input_scale, int64_t input_zero_po
                   const at::Tensor& weights, const at::Tensor& weight_sums, const at::Tensor& weight_scales,
                   double output_scale, int64_t output_zero_point, const std::optional<at::Tensor>& bias,
                   c10::string_view activation) {
-  const std::string name(activation);
   return run({"linear", x, input_scale, input_zero_point, weights, weight_sums, weight_scales, output_scale,
-              output_zero_point, bias, name});
+              output_zero_point, bias, activation});
 }
 
 at::Tensor linear_gemv(const at::Tensor& x, double input_scale, int64_t input_zero_point,
                        const at::Tensor& weights, const at::Tensor& weight_sums,
                        const at::Tensor& weight_scales, double output_scale, int64_t output_zero_point,
                        const std::optional<at::Tensor>& bias, c10::string_view activation) {
-  const std::string name(activation);
   return run({"linear_gemv", x, input_scale, input_zero_point, weights, weight_sums, weight_scales,
-              output_scale, output_zero_point, bias, name, /*float_output=*/false, /*one_row=*/true});
+              output_scale, output_zero_point, bias, activation, /*float_output=*/false, /*one_row=*/true});
 }
 
 at::Tensor linear_dequant(const at::Tensor& x, double input_scale, int64_t input_zero_point,
                           const at::Tensor& weights, const at::Tensor& weight_sums,
                           const at::Tensor& weight_scales, const std::optional<at::Tensor>& bias,
                           c10::string_view activation) {
-  const std::string name(activation);
   return run({"linear_dequant", x, input_scale, input_zero_point, weights, weight_sums, weight_scales, 1.0, 0,
-              bias, name,
+              bias, activation,
               /*float_output=*/true});
 }
 

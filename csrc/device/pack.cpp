@@ -78,8 +78,8 @@ at::Tensor unpack(const at::Tensor& packed, int64_t layout_id, at::IntArrayRef s
   const kernels::PackOrder order = kernels::pack_order(layout);
   const vulkan::BufferRange rows = memory_of(x);
   if (fits_bindings(device, matrices, layout)) {
-    const at::Tensor dense = bindable(packed);
-    const vulkan::BufferRange words = memory_of(dense);
+    const auto dense = bindable(packed, device);
+    const vulkan::BufferRange words = memory_of(*dense);
     device.stream().record([&](vulkan::Recorder& recorder) {
       kernels::record_unpack(recorder, words, matrices, order, whole_words(rows), "unpack");
     });

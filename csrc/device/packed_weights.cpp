@@ -109,25 +109,28 @@ class PackedWeights {
 };
 
 void pack(const at::Tensor& weights, kernels::PackOrder order, const at::Tensor& packed) {
-  const at::Tensor dense = bindable(weights);
-  vulkan::BufferRange source = memory_of(dense);
+  vulkan::Device& device = vulkan_device_of(weights);
+  const auto dense = bindable(weights, device);
+  vulkan::BufferRange source = memory_of(*dense);
   source.size = vulkan::round_up(source.size, 4);
-  vulkan_device_of(weights).stream().record([&](vulkan::Recorder& recorder) {
+  device.stream().record([&](vulkan::Recorder& recorder) {
     kernels::record_pack(recorder, {source, 0}, {1, weights.size(0), weights.size(1)}, order,
                          memory_of(packed), "weights");
   });
 }
 
 /// Whether the kernels can read the weights where they are.
-bool lies_packed(const at::Tensor& weights, kernels::PackOrder order) {
+bool lies_packed(const at::Tensor& weights, kernels::PackOrder order, const vulkan::Device& device) {
   return order == kernels::PackOrder::padded_rows && weights.is_contiguous() &&
-         kernels::padded_row_bytes(weights.size(1)) == weights.size(1) && starts_binding(weights);
+         kernels::padded_row_bytes(weights.size(1)) == weights.size(1) && starts_binding(weights, device);
 }
 
 }  // namespace
 
-at::Tensor packed_weights(const at::Tensor& weights, kernels::PackOrder order) {
-  if (lies_packed(weights, order)) return weights;
+c10::MaybeOwned<at::Tensor> packed_weights(const at::Tensor& weights, kernels::PackOrder order) {
+  using Result = c10::MaybeOwned<at::Tensor>;
+  const vulkan::Device& device = vulkan_device_of(weights);
+  if (lies_packed(weights, order, device)) return Result::borrowed(weights);
   const c10::Storage& storage = weights.storage();
   const Key key{storage.unsafeGetStorageImpl(),
                 weights.storage_offset(),
@@ -141,20 +144,20 @@ at::Tensor packed_weights(const at::Tensor& weights, kernels::PackOrder order) {
   };
   // Of memory that is another storage's, too (DLPack), torch does not count all edits.
   const bool counted = owns_block(storage.data_ptr());
-  if (!counted || vulkan::Capture::of_this_thread(vulkan_device_of(weights)) != nullptr) {
-    const at::Tensor packed = new_copy();
+  if (!counted || vulkan::Capture::of_this_thread(device) != nullptr) {
+    at::Tensor packed = new_copy();
     pack(weights, order, packed);
-    return packed;
+    return Result::owned(std::move(packed));
   }
   PackedWeights& cache = PackedWeights::instance();
-  const auto found = cache.find(key, weights);
-  if (found && found->second) return found->first;
+  auto found = cache.find(key, weights);
+  if (found && found->second) return Result::owned(std::move(found->first));
   const int64_t version = version_of(weights);
-  const at::Tensor packed = found ? found->first : new_copy();
+  at::Tensor packed = found ? found->first : new_copy();
   pack(weights, order, packed);
   cache.store(key,
               {storage.getWeakStorageImpl(), storage.data(), memory_of(weights).buffer_id, version, packed});
-  return packed;
+  return Result::owned(std::move(packed));
 }
 
 void repack_written_weights(const vulkan::BufferIds& written) { PackedWeights::instance().outdate(written); }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/MaybeOwned.h>
 
 #include "kernels/pack.h"
 #include "vulkan/capture.h"
@@ -11,7 +12,7 @@ namespace q8ta::device {
 /// packed copy, which is kept for the next call until the weights are edited in place (as torch counts
 /// edits), until their storage dies, or until the package's weight cache is cleared. While a graph is
 /// captured the packing is part of the graph: each replay reads the weights as they are then.
-at::Tensor packed_weights(const at::Tensor& weights, kernels::PackOrder order);
+c10::MaybeOwned<at::Tensor> packed_weights(const at::Tensor& weights, kernels::PackOrder order);
 
 /// A graph has written these buffers, which torch does not count as edits: weights in them are packed again.
 void repack_written_weights(const vulkan::BufferIds& written);

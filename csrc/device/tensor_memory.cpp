@@ -1,5 +1,7 @@
 #include "device/tensor_memory.h"
 
+#include <utility>
+
 #include "device/allocator.h"
 #include "device/devices.h"
 
@@ -27,23 +29,30 @@ int64_t readable_bytes(const at::Tensor& tensor) {
   return static_cast<int64_t>(memory_of(tensor.storage().data_ptr()).size) - offset_of(tensor);
 }
 
-bool starts_binding(const at::Tensor& tensor) {
-  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) %
-             vulkan_device_of(tensor).binding_alignment() ==
-         0;
+bool starts_binding(const at::Tensor& tensor, const vulkan::Device& device) {
+  const auto* begin = static_cast<const std::byte*>(tensor.storage().data_ptr().get());
+  const auto first = reinterpret_cast<uintptr_t>(begin) + static_cast<uintptr_t>(offset_of(tensor));
+  return (first & (device.binding_alignment() - 1)) == 0;  // a power of two
 }
 
-at::Tensor bindable(const at::Tensor& tensor) {
-  const at::Tensor dense = tensor.contiguous();
-  return starts_binding(dense) ? dense : dense.clone();
+c10::MaybeOwned<at::Tensor> bindable(const at::Tensor& tensor, const vulkan::Device& device) {
+  using Result = c10::MaybeOwned<at::Tensor>;
+  if (tensor.is_contiguous()) {
+    return starts_binding(tensor, device) ? Result::borrowed(tensor) : Result::owned(tensor.clone());
+  }
+  at::Tensor dense = tensor.contiguous();
+  return Result::owned(starts_binding(dense, device) ? std::move(dense) : dense.clone());
 }
 
 vulkan::BufferRange memory_of(const at::Tensor& tensor) {
   const int64_t bytes = span_bytes(tensor);
   if (bytes == 0) return {};
-  const int64_t offset = offset_of(tensor);
+  return memory_from(tensor, bytes);
+}
+
+vulkan::BufferRange memory_from(const at::Tensor& tensor, int64_t bytes) {
   return memory_of(tensor.storage().data_ptr())
-      .subrange(static_cast<VkDeviceSize>(offset), static_cast<VkDeviceSize>(bytes));
+      .subrange(static_cast<VkDeviceSize>(offset_of(tensor)), static_cast<VkDeviceSize>(bytes));
 }
 
 }  // namespace q8ta::device

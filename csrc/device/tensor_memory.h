@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/MaybeOwned.h>
 
 #include "vulkan/device.h"
 #include "vulkan/memory_pool.h"
@@ -14,14 +15,18 @@ vulkan::Device& vulkan_device_of(const at::Tensor& tensor);
 /// Empty (no buffer) for a tensor without elements.
 vulkan::BufferRange memory_of(const at::Tensor& tensor);
 
+/// So many bytes of device memory from the tensor's first element on.
+vulkan::BufferRange memory_from(const at::Tensor& tensor, int64_t bytes);
+
 /// Bytes of the block from the tensor's first element on.
 int64_t readable_bytes(const at::Tensor& tensor);
 
 /// Whether a binding can start at the tensor's first element.
-bool starts_binding(const at::Tensor& tensor);
+bool starts_binding(const at::Tensor& tensor, const vulkan::Device& device);
 
-/// The tensor, contiguous and in a place that a binding can start at.
-at::Tensor bindable(const at::Tensor& tensor);
+/// The tensor, if it is contiguous and in a place that a binding can start at, else a copy that is. Borrowed
+/// where it can be: counting references costs as much as all else here.
+c10::MaybeOwned<at::Tensor> bindable(const at::Tensor& tensor, const vulkan::Device& device);
 
 /// Number of bytes that memory_of covers.
 int64_t span_bytes(const at::Tensor& tensor);

@@ -64,7 +64,7 @@ Tensor run_on_host(const LinearArguments<Tensor>& arguments, const CheckedLinear
       packed != nullptr || has_dense_rows(weights) ? weights : torch::stable::contiguous(weights);
   // The stride of a single column or row may be anything.
   const int64_t row_stride = N == 1 ? int64_t{checked.problem.K} : rows.stride(0);
-  const Tensor y = empty_output(checked);
+  const Tensor y = empty_output(arguments);
   const bool valid = kernels::host_linear(
       checked.problem, checked.M, channels, static_cast<const int8_t*>(x.const_data_ptr()),
       {packed.get(), static_cast<const int8_t*>(rows.const_data_ptr()), row_stride}, y.mutable_data_ptr(),

@@ -57,7 +57,7 @@ Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments<T
     run_with(*cached, [&] {
       same_weights = cached->content == content_of(weights);
       same_channels = cached->channels->same_as(ChannelTensors(arguments).pointers());
-      y = empty_output(checked);
+      y = empty_output(arguments);
       return y->mutable_data_ptr();
     });
     if (same_weights && same_channels) return *y;
@@ -78,7 +78,7 @@ Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments<T
     cached = CachedWeights{std::move(on_device), std::move(channels), content, watch(weights)};
   }
   cache.store(key, *cached);
-  if (!y) y = empty_output(checked);
+  if (!y) y = empty_output(arguments);
   run_with(*cached, [&] { return y->mutable_data_ptr(); });
   return *y;
 }
@@ -86,7 +86,7 @@ Tensor run_on_device(const vulkan::Selection& selection, const LinearArguments<T
 Tensor run(const LinearArguments<Tensor>& arguments) {
   check_on_cpu(arguments);
   const CheckedLinear checked = check_linear(arguments);
-  if (checked.M == 0) return empty_output(checked);
+  if (checked.M == 0) return empty_output(arguments);
   const Tensor x = made_contiguous(arguments.x);
   const std::shared_ptr<const vulkan::Selection> selection = vulkan::current_selection();
   return selection->device != nullptr ? run_on_device(*selection, arguments, checked, x)

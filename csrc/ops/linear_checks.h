@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/layout.h"
@@ -30,7 +31,7 @@ struct LinearArguments {
   double output_scale;  ///< 1 where the result is not quantized
   int64_t output_zero_point;
   const std::optional<Tensor>& bias;
-  const std::string& activation;
+  std::string_view activation;
   bool float_output = false;
   bool one_row = false;  ///< more is an error
 };
@@ -39,7 +40,6 @@ struct LinearArguments {
 struct CheckedLinear {
   kernels::LinearProblem problem;
   int64_t M = 0;
-  std::vector<int64_t> output_sizes;
 };
 
 template <typename Tensor>
@@ -67,6 +67,14 @@ void check_per_channel(const char* op, const char* argument, const Tensor& tenso
   }
 }
 
+/// Of arguments that were checked.
+template <typename Tensor>
+std::vector<int64_t> output_sizes_of(const LinearArguments<Tensor>& arguments) {
+  std::vector<int64_t> sizes = sizes_of(arguments.x);
+  sizes.back() = arguments.weights.size(0);
+  return sizes;
+}
+
 /// Throws std::runtime_error naming the argument, what was expected and what came. Values inside tensors are
 /// not looked at.
 template <typename Tensor>
@@ -83,8 +91,9 @@ CheckedLinear check_linear(const LinearArguments<Tensor>& arguments) {
   if (arguments.weights.dim() != 2) {
     fail(op, "weights", "expected shape [N, K], got ", sizes_of(arguments.weights));
   }
-  const int64_t N = arguments.weights.size(0);
-  const int64_t K = arguments.weights.size(1);
+  const auto weight_sizes = arguments.weights.sizes();
+  const int64_t N = weight_sizes[0];
+  const int64_t K = weight_sizes[1];
   if (N < 1 || K < 1) {
     fail(op, "weights", "expected at least one row and one column, got ", sizes_of(arguments.weights));
   }
@@ -93,11 +102,9 @@ CheckedLinear check_linear(const LinearArguments<Tensor>& arguments) {
     fail(op, "weights", "expected K of at most ", kernels::kMaxK,
          " (beyond it an int32 accumulator can overflow), got ", K);
   }
-  checked.output_sizes = sizes_of(arguments.x);
-  if (checked.output_sizes.back() != K) {
-    fail(op, "x", "expected last size ", K, " (the K of weights), got ", checked.output_sizes);
+  if (arguments.x.sizes().back() != K) {
+    fail(op, "x", "expected last size ", K, " (the K of weights), got ", sizes_of(arguments.x));
   }
-  checked.output_sizes.back() = N;
   checked.M = arguments.x.numel() / K;
   if (arguments.one_row && checked.M != 1) {
     fail(op, "x", "expected exactly one row (the product of the leading sizes), got ", checked.M,

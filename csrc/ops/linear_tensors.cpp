@@ -13,8 +13,8 @@ kernels::HostChannels ChannelTensors::pointers() const {
           bias_ ? static_cast<const float*>(bias_->const_data_ptr()) : nullptr};
 }
 
-Tensor empty_output(const CheckedLinear& checked) {
-  return empty_cpu(checked.output_sizes, checked.problem.float_output ? ScalarType::Float : ScalarType::Char);
+Tensor empty_output(const LinearArguments<Tensor>& arguments) {
+  return empty_cpu(output_sizes_of(arguments), arguments.float_output ? ScalarType::Float : ScalarType::Char);
 }
 
 kernels::ContentMark content_of(const Tensor& tensor) {

@@ -23,7 +23,7 @@ class ChannelTensors {
   std::optional<Tensor> bias_;
 };
 
-Tensor empty_output(const CheckedLinear& checked);
+Tensor empty_output(const LinearArguments<Tensor>& arguments);
 
 /// Tells apart what the tensor has held.
 kernels::ContentMark content_of(const Tensor& tensor);

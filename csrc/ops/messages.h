@@ -4,11 +4,14 @@
 #include <cstdio>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace q8ta::ops {
 
+inline std::string text_of(const char* text) { return text; }
 inline std::string text_of(const std::string& text) { return text; }
+inline std::string text_of(std::string_view text) { return std::string(text); }
 inline std::string text_of(int64_t number) { return std::to_string(number); }
 inline std::string text_of(double number) {
   char text[32];

@@ -1,6 +1,7 @@
 #include "vulkan/command.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "vulkan/device.h"
@@ -26,18 +27,22 @@ void record_dispatch(Device& device, VkCommandBuffer commands, DescriptorPool& d
   if (!same_pipeline) api.vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle());
   api.vkCmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.layout(), 0, 1, &set, 0,
                               nullptr);
-  const auto constants_end = command.push_constants.begin() + command.push_constant_bytes;
-  if (!same_pipeline || bound.push_constant_bytes != command.push_constant_bytes ||
-      !std::equal(command.push_constants.begin(), constants_end, bound.push_constants.begin())) {
-    api.vkCmdPushConstants(commands, pipeline.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
-                           command.push_constant_bytes, command.push_constants.data());
-    std::copy(command.push_constants.begin(), constants_end, bound.push_constants.begin());
-    bound.push_constant_bytes = command.push_constant_bytes;
+  const uint32_t constant_bytes = command.push_constant_bytes;
+  if (!same_pipeline || bound.push_constant_bytes != constant_bytes ||
+      std::memcmp(command.push_constants.data(), bound.push_constants.data(), constant_bytes) != 0) {
+    api.vkCmdPushConstants(commands, pipeline.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0, constant_bytes,
+                           command.push_constants.data());
+    std::memcpy(bound.push_constants.data(), command.push_constants.data(), constant_bytes);
+    bound.push_constant_bytes = constant_bytes;
   }
   bound.pipeline = &pipeline;
 
   const uint32_t limit = device.info().limits.maxComputeWorkGroupCount[0];
-  const uint32_t rows = (command.workgroups + limit - 1) / limit;
+  if (command.workgroups <= limit) {
+    api.vkCmdDispatch(commands, command.workgroups, 1, 1);
+    return;
+  }
+  const uint32_t rows = (command.workgroups - 1) / limit + 1;
   const uint32_t columns = (command.workgroups + rows - 1) / rows;
   api.vkCmdDispatch(commands, columns, rows, 1);
 }

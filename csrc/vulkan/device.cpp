@@ -178,8 +178,7 @@ void Device::set_lost(const char* call, VkResult result) noexcept {
   lost_.store(true, std::memory_order_release);
 }
 
-void Device::check_not_lost() const {
-  if (!lost_.load(std::memory_order_acquire)) return;
+void Device::throw_lost() const {
   throw DeviceLost(info_.name + " was lost: " + failure_text(lost_by_, lost_in_) +
                    ". Tensors on it are gone, and only a new process can have new ones there; calls with CPU "
                    "tensors open it again");

@@ -64,12 +64,15 @@ class Device {
   void set_lost(const char* call, VkResult result) noexcept;
   bool lost() const { return lost_.load(std::memory_order_relaxed); }
   /// Throws DeviceLost.
-  void check_not_lost() const;
+  void check_not_lost() const {
+    if (lost_.load(std::memory_order_acquire)) throw_lost();
+  }
 
  private:
   void create(const Instance& instance);
   void destroy();
   VkResult submit_once(VkCommandBuffer commands, VkFence fence);
+  [[noreturn]] void throw_lost() const;
 
   DeviceInfo info_;
   ValidationMode validation_ = ValidationMode::off;

@@ -88,11 +88,10 @@ void DeviceBatch::add_barrier(const Scope& earlier, const Scope& later) { add(Ba
 
 void DeviceBatch::add_command(const Command& command, const DispatchLabel& label) {
   make_room(ops_);
-  make_room(profiled_);
-  const DispatchRecord described = profiling_ ? describe(device_, command, label) : DispatchRecord{};
+  if (profiling_) make_room(profiled_);
   add(command);
   ops_.push_back(label.op);
-  if (profiling_) profiled_.push_back(described);
+  if (profiling_) profiled_.push_back(describe(device_, command, label));
   ++commands_;
   multiplies_ += label.multiplies();
 }

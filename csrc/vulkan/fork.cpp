@@ -40,8 +40,7 @@ void after_fork_in_child() {
 
 bool inherited_by_fork() { return inherited.load(std::memory_order_relaxed); }
 
-void check_not_forked() {
-  if (!inherited_by_fork()) return;
+void throw_forked() {
   throw Unavailable(
       "this process was forked from one that had already used Vulkan, and Vulkan devices do not survive a "
       "fork: start workers with the 'spawn' method, or use q8ta in the parent only after forking, or set "

@@ -8,8 +8,12 @@ namespace q8ta::vulkan {
 /// their worker threads do not exist in the child), so the child must not touch what it inherited.
 bool inherited_by_fork();
 
+[[noreturn]] void throw_forked();
+
 /// Throws Unavailable if inherited_by_fork().
-void check_not_forked();
+inline void check_not_forked() {
+  if (inherited_by_fork()) throw_forked();
+}
 
 /// From now on, forks wait for `mutex` (the child must not find it locked by a thread that it does not have),
 /// and a child counts as having inherited Vulkan if `vulkan_is_open()` at the fork. Only the first call has

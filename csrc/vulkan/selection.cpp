@@ -9,6 +9,7 @@
 #include <mutex>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include "vulkan/context.h"
 #include "vulkan/error.h"
@@ -20,6 +21,12 @@ namespace {
 std::mutex request_mutex;
 std::optional<DeviceRequest> explicit_request;
 std::atomic<std::shared_ptr<const Selection>> resolved;
+std::atomic<uint64_t> changes{0};
+
+void change_to(std::shared_ptr<const Selection> selection) {
+  resolved.store(std::move(selection), std::memory_order_release);
+  changes.fetch_add(1, std::memory_order_release);
+}
 
 /// Forks wait for this lock, too: a child must not find it held by a thread that opens a device.
 std::unique_lock<std::mutex> lock_requests() {
@@ -165,7 +172,7 @@ std::shared_ptr<const Selection> current_selection() {
     selection = resolved.load();
     if (!usable(selection.get())) {
       selection = resolve_shared(explicit_request);
-      resolved.store(selection, std::memory_order_release);
+      change_to(selection);
     }
   }
   if (selection->device != nullptr) check_not_forked();
@@ -176,11 +183,13 @@ void set_request(std::optional<DeviceRequest> request) {
   const std::unique_lock lock = lock_requests();
   // Returning to the environment resolves later: a context manager must be able to leave its block even if
   // the environment's request is impossible.
-  resolved.store(request ? resolve_shared(request) : nullptr, std::memory_order_release);
+  change_to(request ? resolve_shared(request) : nullptr);
   explicit_request = std::move(request);
 }
 
-void forget_selection() { resolved.store(nullptr); }
+void forget_selection() { change_to(nullptr); }
+
+uint64_t selection_changes() { return changes.load(std::memory_order_acquire); }
 
 std::optional<DeviceRequest> current_request() {
   const std::unique_lock lock = lock_requests();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +36,10 @@ struct Selection {
 /// A device that was lost is opened anew. Throws std::invalid_argument for a device or feature that does not
 /// exist, Unavailable in a forked child.
 std::shared_ptr<const Selection> current_selection();
+
+/// Counts how often what current_selection() returns may have changed: who remembers what follows from it
+/// asks for this first.
+uint64_t selection_changes();
 
 /// Process-wide. An empty optional returns to the environment's request. The new request is resolved at once:
 /// if that throws, the old one stays.
