@@ -13,7 +13,8 @@ struct KernelFamily {
   bool subgroup = false;  ///< GEMV reduces by subgroupAdd, else by a tree in shared memory
   std::optional<vulkan::CooperativeMatrixShape>
       matrix;  ///< GEMM multiplies cooperative matrices of this shape
-  /// Lanes hold the elements of a matrix of sums as NVIDIA's do. Vulkan does not say: LinearChoices finds out.
+  /// Lanes hold the elements of a matrix of sums as NVIDIA's do. Vulkan does not say: LinearChoices finds
+  /// out.
   bool own_sums = true;
 
   /// Names for profiles and `info`.

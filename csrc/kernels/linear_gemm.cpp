@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "kernels/workgroup.h"
+
 namespace q8ta::kernels {
 namespace {
 
@@ -15,9 +17,7 @@ struct GemmTile {
   uint32_t tile_n() const { return 4 * words * kThreadsN; }
   bool fits(const vulkan::DeviceInfo& info) const {
     const uint32_t shared_bytes = (tile_m() + tile_n()) * (tile_k + 16);
-    return threads <= info.limits.maxComputeWorkGroupInvocations &&
-           threads <= info.limits.maxComputeWorkGroupSize[0] &&
-           shared_bytes <= info.limits.maxComputeSharedMemorySize;
+    return workgroup_fits(info, threads, shared_bytes);
   }
 };
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/linear_gemm.h"
+#include "kernels/workgroup.h"
 
 namespace q8ta::kernels {
 namespace {
@@ -24,12 +25,8 @@ struct MatrixTile {
   }
 
   bool fits(const vulkan::DeviceInfo& info, const vulkan::CooperativeMatrixShape& matrix) const {
-    const uint32_t threads = subgroups() * info.subgroup_size;
     return tile_m / subgroups_m % matrix.M == 0 && tile_n / subgroups_n % matrix.N == 0 &&
-           tile_k % (matrix.K * slices) == 0 && subgroups() <= info.max_workgroup_subgroups &&
-           threads <= info.limits.maxComputeWorkGroupInvocations &&
-           threads <= info.limits.maxComputeWorkGroupSize[0] &&
-           shared_bytes(matrix) <= info.limits.maxComputeSharedMemorySize;
+           tile_k % (matrix.K * slices) == 0 && subgroups_fit(info, subgroups(), shared_bytes(matrix));
   }
 
   /// Whether lanes can finish the sums that they hold, if those are where NVIDIA's are.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/layout.h"
+#include "kernels/workgroup.h"
 
 namespace q8ta::kernels {
 namespace {
@@ -81,9 +82,7 @@ bool worth_trying(const GemvShape& shape, const LinearProblem& problem) {
 bool subgroup_gemv_fits(const vulkan::DeviceInfo& info) {
   const uint32_t threads = subgroup_threads(info);
   return info.subgroup_size > 0 && threads % info.subgroup_size == 0 &&
-         threads / info.subgroup_size <= info.max_workgroup_subgroups &&
-         threads <= info.limits.maxComputeWorkGroupInvocations &&
-         threads <= info.limits.maxComputeWorkGroupSize[0];
+         subgroups_fit(info, threads / info.subgroup_size, 0);
 }
 
 uint32_t gemv_rows(const KernelFamily& family) {

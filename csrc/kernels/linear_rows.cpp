@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/layout.h"
+#include "kernels/workgroup.h"
 #include "vulkan/shader.h"
 
 namespace q8ta::kernels {
@@ -66,9 +67,7 @@ bool linear_rows_fits(const vulkan::DeviceInfo& info, const KernelFamily& family
   if (info.subgroup_size < 8 || info.subgroup_size > 64) return false;
   if (subgroup_chunks(info, problem) > kMostChunks * kMostSplit) return false;
   const RowsShape shape = choose_shape(info, problem);
-  return shape.threads <= info.limits.maxComputeWorkGroupInvocations &&
-         shape.threads <= info.limits.maxComputeWorkGroupSize[0] &&
-         shape.threads / shape.lanes <= info.max_workgroup_subgroups;
+  return subgroups_fit(info, shape.threads / shape.lanes, 0);
 }
 
 bool linear_rows_is_fastest(const vulkan::DeviceInfo& info, const LinearProblem& problem) {

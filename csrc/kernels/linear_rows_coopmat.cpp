@@ -5,6 +5,7 @@
 
 #include "kernels/layout.h"
 #include "kernels/linear_gemm.h"
+#include "kernels/workgroup.h"
 #include "vulkan/shader.h"
 
 namespace q8ta::kernels {
@@ -60,12 +61,7 @@ bool linear_rows_coopmat_fits(const vulkan::DeviceInfo& info, const KernelFamily
   const vulkan::CooperativeMatrixShape& matrix = *family.matrix;
   if (matrix.M != 16 || matrix.N != 16 || matrix.K > 128 || info.subgroup_size != 32) return false;
   const std::optional<Shape> shape = choose_shape(problem, matrix);
-  if (!shape) return false;
-  const uint32_t threads = shape->subgroups * info.subgroup_size;
-  return shape->subgroups <= info.max_workgroup_subgroups &&
-         threads <= info.limits.maxComputeWorkGroupInvocations &&
-         threads <= info.limits.maxComputeWorkGroupSize[0] &&
-         shared_bytes(*shape) <= info.limits.maxComputeSharedMemorySize;
+  return shape && subgroups_fit(info, shape->subgroups, shared_bytes(*shape));
 }
 
 bool linear_rows_coopmat_is_fastest(const LinearProblem& problem) {

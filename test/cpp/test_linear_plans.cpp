@@ -61,6 +61,8 @@ void check_plan(const DeviceInfo& info, const kernels::KernelFamily& family, con
   REQUIRE(plan.tile_n > 0);
   REQUIRE(plan.workgroups ==
           kernels::ceil_div(problem.M, plan.tile_m) * kernels::ceil_div(problem.N, plan.tile_n));
+  REQUIRE(problem.M % plan.whole_m == 0);
+  REQUIRE(problem.N % plan.whole_n == 0);
   const uint32_t threads = plan.spec.constants[0];  // of every linear shader
   REQUIRE(threads > 0);
   REQUIRE(threads <= info.limits.maxComputeWorkGroupInvocations);
@@ -84,8 +86,9 @@ TEST_CASE("plans: legal on every kind of device for every problem") {
     for (uint32_t features = 0; features < 8; ++features) {
       const vulkan::DisabledFeatures disabled{(features & 1U) != 0, (features & 2U) != 0,
                                               (features & 4U) != 0};
-      const kernels::KernelFamily family = kernels::choose_family(info, disabled);
+      kernels::KernelFamily family = kernels::choose_family(info, disabled);
       for (int i = 0; i < 400; ++i) {
+        family.own_sums = i % 3 != 0;
         const auto size = [&](uint32_t bits) { return 1 + numbers.below(1U << (1 + numbers.below(bits))); };
         kernels::LinearProblem problem;
         problem.M = size(20);
