@@ -7,9 +7,11 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "device/allocator.h"
 #include "device/packed_weights.h"
+#include "device/stack.h"
 #include "device/tensor_memory.h"
 #include "kernels/pack.h"
 #include "ops/linear_checks.h"
@@ -180,35 +182,51 @@ at::Tensor run(const Arguments& arguments) {
   return y;
 }
 
-at::Tensor linear(const at::Tensor& x, double input_scale, int64_t input_zero_point,
-                  const at::Tensor& weights, const at::Tensor& weight_sums, const at::Tensor& weight_scales,
-                  double output_scale, int64_t output_zero_point, const std::optional<at::Tensor>& bias,
-                  c10::string_view activation) {
-  return run({"linear", x, input_scale, input_zero_point, weights, weight_sums, weight_scales, output_scale,
-              output_zero_point, bias, activation});
+// The operators take their arguments where they lie on the stack: the references are counted nowhere.
+
+/// linear and linear_gemv: x, input_scale, input_zero_point, weights, weight_sums, weight_scales,
+/// output_scale, output_zero_point, bias, activation.
+void run_linear(const char* op, bool one_row, torch::jit::Stack& stack) {
+  constexpr size_t kArguments = 10;
+  const c10::IValue* const given = &stack[stack.size() - kArguments];
+  at::Tensor y;
+  {
+    const auto bias = given[8].toOptional<at::Tensor>();
+    y = run({op, given[0].toTensor(), given[1].toDouble(), given[2].toInt(), given[3].toTensor(),
+             given[4].toTensor(), given[5].toTensor(), given[6].toDouble(), given[7].toInt(), bias,
+             given[9].toStringView(), /*float_output=*/false, one_row});
+  }
+  drop_arguments(stack, kArguments);
+  stack.emplace_back(std::move(y));
 }
 
-at::Tensor linear_gemv(const at::Tensor& x, double input_scale, int64_t input_zero_point,
-                       const at::Tensor& weights, const at::Tensor& weight_sums,
-                       const at::Tensor& weight_scales, double output_scale, int64_t output_zero_point,
-                       const std::optional<at::Tensor>& bias, c10::string_view activation) {
-  return run({"linear_gemv", x, input_scale, input_zero_point, weights, weight_sums, weight_scales,
-              output_scale, output_zero_point, bias, activation, /*float_output=*/false, /*one_row=*/true});
+void linear(const c10::OperatorHandle& /*op*/, torch::jit::Stack* stack) {
+  run_linear("linear", /*one_row=*/false, *stack);
 }
 
-at::Tensor linear_dequant(const at::Tensor& x, double input_scale, int64_t input_zero_point,
-                          const at::Tensor& weights, const at::Tensor& weight_sums,
-                          const at::Tensor& weight_scales, const std::optional<at::Tensor>& bias,
-                          c10::string_view activation) {
-  return run({"linear_dequant", x, input_scale, input_zero_point, weights, weight_sums, weight_scales, 1.0, 0,
-              bias, activation,
-              /*float_output=*/true});
+void linear_gemv(const c10::OperatorHandle& /*op*/, torch::jit::Stack* stack) {
+  run_linear("linear_gemv", /*one_row=*/true, *stack);
+}
+
+/// The same without output_scale and output_zero_point.
+void linear_dequant(const c10::OperatorHandle& /*op*/, torch::jit::Stack* stack) {
+  constexpr size_t kArguments = 8;
+  const c10::IValue* const given = &(*stack)[stack->size() - kArguments];
+  at::Tensor y;
+  {
+    const auto bias = given[6].toOptional<at::Tensor>();
+    y = run({"linear_dequant", given[0].toTensor(), given[1].toDouble(), given[2].toInt(),
+             given[3].toTensor(), given[4].toTensor(), given[5].toTensor(), 1.0, 0, bias,
+             given[7].toStringView(), /*float_output=*/true});
+  }
+  drop_arguments(*stack, kArguments);
+  stack->emplace_back(std::move(y));
 }
 
 TORCH_LIBRARY_IMPL(q8ta, PrivateUse1, library) {
-  library.impl("linear", TORCH_FN(linear));
-  library.impl("linear_gemv", TORCH_FN(linear_gemv));
-  library.impl("linear_dequant", TORCH_FN(linear_dequant));
+  library.impl("linear", torch::CppFunction::makeFromBoxedFunction<&linear>());
+  library.impl("linear_gemv", torch::CppFunction::makeFromBoxedFunction<&linear_gemv>());
+  library.impl("linear_dequant", torch::CppFunction::makeFromBoxedFunction<&linear_dequant>());
 }
 
 }  // namespace

@@ -5,6 +5,9 @@ The cases that they share with CPU tensors are in test_vk_linear_cases.py.
 
 from __future__ import annotations
 
+import sys
+import weakref
+
 import pytest
 import torch
 from same import to_vk
@@ -129,3 +132,30 @@ def test_a_result_that_no_binding_holds(op, rows, columns):
     assert expected.nbytes > 128 << 20
     assert torch.equal(result.cpu(), expected)
     torch.vk.empty_cache()
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_arguments_are_let_go(op):
+    """What the caller still has is unchanged, and what nobody has any more is freed, also after an error."""
+    linear = make_sample((1,), 32, 16)
+    arguments = [to_vk(a) if isinstance(a, torch.Tensor) else a for a in linear.arguments(op)]
+    tensors = [a for a in arguments if isinstance(a, torch.Tensor)]
+    function = getattr(torch.ops.q8ta, op).default
+    function(*arguments)
+    before = [sys.getrefcount(tensor) for tensor in tensors]
+    torch.vk.synchronize()
+    allocated = torch.vk.memory_allocated()
+    for _ in range(20):
+        y = function(*(a.clone() if isinstance(a, torch.Tensor) else a for a in arguments))
+        assert torch.equal(y.cpu(), linear.expected(op))
+        del y
+        with pytest.raises(RuntimeError, match="activation"):
+            function(*arguments[:-1], "tanh")
+    clones = [a.clone() if isinstance(a, torch.Tensor) else a for a in arguments]
+    function(*clones)
+    watched = [weakref.ref(a) for a in clones if isinstance(a, torch.Tensor)]
+    del clones
+    assert all(reference() is None for reference in watched)
+    assert [sys.getrefcount(tensor) for tensor in tensors] == before
+    q8ta_ops.clear_weight_cache()
+    assert torch.vk.memory_allocated() <= allocated
