@@ -1,131 +1,345 @@
-"""Chains of small layers whose tensors stay on the vk device, in one run on one machine.
+"""Chains of small int8 layers whose tensors stay on the vk device, in one run on one machine.
 
-First 32 layers of linear_gemv 512x512: what a call costs the host, the wall time of the chain, called and
-replayed as a graph, and the GPU time of its kernels. Then an MLP of 8 int8 layers 1024 wide, batches 1 and
-256. Against them the same layers in float16 on CUDA, eager and as a CUDA graph, where there is CUDA. Results
-are compared with the host kernel before anything is timed.
+First 32 layers of linear_gemv 512x512, then an MLP of 8 layers 1024 wide at batches 1 and 256. Of each chain:
 
-    python benchmarks/vk_device.py [--json FILE]
+- wall time until its result is there: called, replayed as a graph, and compiled (aot_eager, Inductor);
+- what queueing an op costs the host, and the GPU time of the kernels, one by one and in all;
+- operators that fell back to the CPU and kernels that pack or unpack between layers: none of either.
+
+Against them, where there is CUDA, each eager and as a CUDA graph: the same layers in float16, and the best
+int8 that torch offers there (for one row products and sums compiled by Inductor, for more torch._int_mm and a
+compiled requantization), compiled as a whole and layer by layer. Results are compared before they are timed.
+
+    python benchmarks/vk_device.py [--json FILE] [--profile FILE] [--quick]
 """
 
+from __future__ import annotations
+
 import argparse
+import gc
 import json
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 import q8ta_ops
-from q8ta_ops.bench.wall import gpu_us, median_us, queue_us
+from q8ta_ops.bench.wall import median_us, queue_us
 
 SCALE, ZERO_POINT = 0.05, 3
 
+# What a chain of small layers may take: microseconds an op and once for the wait; replayed, times its kernels
+OP_US, WAIT_US = 6.0, 60.0
+REPLAY_RATIO = 1.3
 
-class Int8Layer:
-    """A square int8 layer with random weights on a device."""
+Run = Callable[[], object]
+Figures = dict[str, float]
 
-    def __init__(self, width: int, seed: int, device: str) -> None:
+
+@dataclass(frozen=True)
+class Settings:
+    count: int = 200
+    warm_up: int = 20
+    profiled: int = 20
+    busy_seconds: float = 3.0  # a machine that was idle is slower at first
+
+
+QUICK = Settings(count=5, warm_up=1, profiled=2, busy_seconds=0.0)
+
+
+class Int8Layer(nn.Module):
+    """A square int8 layer with relu and random weights."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        super().__init__()
         generator = torch.Generator().manual_seed(seed)
         weights = torch.randint(-127, 128, (width, width), dtype=torch.int8, generator=generator)
-        self.parameters = [
-            each.to(device)
-            for each in (
-                weights,
-                weights.sum(1, dtype=torch.int32),
-                torch.full((width,), 1.0 / (64 * width**0.5)),
-                torch.randn(width, generator=generator),
-            )
-        ]
+        self.register_buffer("weights", weights)
+        self.register_buffer("sums", weights.sum(1, dtype=torch.int32))
+        self.register_buffer("scales", torch.full((width,), 1.0 / (64 * width**0.5)))
+        self.register_buffer("bias", torch.randn(width, generator=generator))
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        weights, sums, scales, bias = self.parameters
+    def forward(self, x: Tensor) -> Tensor:
         op = torch.ops.q8ta.linear_gemv.default if x.shape[0] == 1 else torch.ops.q8ta.linear.default
-        return op(x, SCALE, ZERO_POINT, weights, sums, scales, SCALE, ZERO_POINT, bias, "relu")
+        return op(
+            x,
+            SCALE,
+            ZERO_POINT,
+            self.weights,
+            self.sums,
+            self.scales,
+            SCALE,
+            ZERO_POINT,
+            self.bias,
+            "relu",
+        )
 
 
-def chain(layers: list[Callable[[torch.Tensor], torch.Tensor]], x: torch.Tensor) -> torch.Tensor:
-    for layer in layers:
-        x = layer(x)
-    return x
+def torch_int8_layer(x: Tensor, weights: Tensor, offset: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
+    """The same of torch's own operators, for Inductor to compile."""
+    if x.shape[0] == 1:
+        sums = (x.to(torch.int32) * weights.to(torch.int32)).sum(1, dtype=torch.int32)[None]
+    else:
+        sums = torch._int_mm(x, weights.t())
+    y = torch.relu((sums - offset).float() * multiplier + bias)
+    return (torch.round(y * (1.0 / SCALE)) + ZERO_POINT).clamp(-128, 127).to(torch.int8)
 
 
-def measure_int8(width: int, depth: int, batch: int) -> dict[str, float]:
-    x = torch.randint(-128, 128, (batch, width), dtype=torch.int8, generator=torch.Generator().manual_seed(1))
-    with q8ta_ops.use_device("host"):
-        expected = chain([Int8Layer(width, seed, "cpu") for seed in range(depth)], x)
-    layers = [Int8Layer(width, seed, "vk") for seed in range(depth)]
-    on_device = x.to("vk")
-    assert torch.equal(chain(layers, on_device).cpu(), expected), (
-        "the vk device disagrees with the host kernel"
-    )
-    torch.vk.reset_fallbacks()
-    run = lambda: chain(layers, on_device)  # noqa: E731
-    wall = median_us(run, torch.vk.synchronize, count=200, warm_up=20)
-    queued = queue_us(run, torch.vk.synchronize, count=200, warm_up=20)
-    kernels_us, kernels = gpu_us(run, 20)
-    graph = torch.vk.Graph()
-    with torch.vk.graph(graph):
-        result = run()
-    replay = median_us(graph.replay, torch.vk.synchronize, count=200, warm_up=20)
-    assert torch.equal(result.cpu(), expected), "the replayed graph disagrees with the host kernel"
-    assert not torch.vk.fallbacks()
+class TorchInt8Layer(nn.Module):
+    """A layer's constants, with what does not depend on x computed beforehand, as a user could do."""
+
+    def __init__(self, layer: Int8Layer) -> None:
+        super().__init__()
+        self.register_buffer("weights", layer.weights.clone())
+        self.register_buffer("offset", ZERO_POINT * layer.sums)
+        self.register_buffer("multiplier", layer.scales * SCALE)
+        self.register_buffer("bias", layer.bias.clone())
+
+    def constants(self) -> tuple[Tensor, ...]:
+        return self.weights, self.offset, self.multiplier, self.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch_int8_layer(x, *self.constants())
+
+
+class FloatLayer(nn.Module):
+    """The same layer in floating point."""
+
+    def __init__(self, layer: Int8Layer) -> None:
+        super().__init__()
+        width = len(layer.bias)
+        self.linear = nn.Linear(width, width)
+        with torch.no_grad():
+            self.linear.weight.copy_(layer.weights * layer.scales[:, None])
+            self.linear.bias.copy_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.linear(x))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """`depth` layers `width` wide, and what goes in."""
+
+    width: int
+    depth: int
+    batch: int
+
+    def layers(self) -> list[Int8Layer]:
+        return [Int8Layer(self.width, seed) for seed in range(self.depth)]
+
+    def input(self) -> Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return torch.randint(-128, 128, (self.batch, self.width), dtype=torch.int8, generator=generator)
+
+    def __str__(self) -> str:
+        return f"{self.depth} layers {self.width} x {self.width}, batch {self.batch}"
+
+
+def vk_wall(run: Run, settings: Settings) -> float:
+    return median_us(run, torch.vk.synchronize, count=settings.count, warm_up=settings.warm_up)
+
+
+def vk_queue(run: Run, settings: Settings) -> float:
+    return queue_us(run, torch.vk.synchronize, count=settings.count, warm_up=settings.warm_up)
+
+
+def kernel_times(run: Run, settings: Settings) -> tuple[Figures, str]:
+    """GPU time of the kernels, measured one by one, and the table of the last run."""
+    sums: list[float] = []
+    for _ in range(settings.profiled):
+        with torch.vk.profile() as profile:
+            run()
+        sums.append(sum(dispatch.gpu_us or 0.0 for dispatch in profile.dispatches))
+    names = [dispatch.kernel for dispatch in profile.dispatches]
     return {
-        "wall_us": wall,
-        "replay_us": replay,
-        "queue_us_per_op": queued / depth,
-        "gpu_us": kernels_us,
-        "kernels": len(kernels),
+        "gpu_us": statistics.median(sums),
+        "kernels": len(names),
+        "packs": sum("pack" in name for name in names),  # "unpack", too
+    }, profile.table()
+
+
+def compiled_us(model: nn.Module, x: Tensor, expected: Tensor, backend: str, settings: Settings) -> Figures:
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    assert torch.equal(compiled(x).cpu(), expected), f"compiled by {backend} it computes something else"
+    return {
+        f"{backend}_us": vk_wall(lambda: compiled(x), settings),
+        f"{backend}_queue_us": vk_queue(lambda: compiled(x), settings),
     }
 
 
-def measure_float16(width: int, depth: int, batch: int) -> dict[str, float]:
-    modules = []
-    for _ in range(depth):
-        modules += [torch.nn.Linear(width, width), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*modules).half().cuda().eval()
-    x = torch.randn(batch, width, dtype=torch.float16, device="cuda")
-    with torch.no_grad():
-        eager = median_us(lambda: model(x), torch.cuda.synchronize, count=200, warm_up=20)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            model(x)
-        replayed = median_us(graph.replay, torch.cuda.synchronize, count=200, warm_up=20)
-    return {"cuda_float16_eager_us": eager, "cuda_float16_graph_us": replayed}
+@torch.no_grad()
+def measure_vk(chain: Chain, settings: Settings) -> tuple[Figures, str]:
+    model = nn.Sequential(*chain.layers())
+    with q8ta_ops.use_device("host"):
+        expected = model(chain.input())
+    model, x = model.to("vk"), chain.input().to("vk")
+    assert torch.equal(model(x).cpu(), expected), "the vk device disagrees with the host kernel"
+    layers = list(model)
+
+    def call() -> Tensor:  # the operators alone, as the bars have it: nn.Module adds what it does anywhere
+        y = x
+        for layer in layers:
+            y = layer.forward(y)
+        return y
+
+    torch.vk.reset_fallbacks()
+    figures = {"wall_us": vk_wall(call, settings), "module_us": vk_wall(lambda: model(x), settings)}
+    queued = vk_queue(call, settings)
+    figures |= {"queue_us": queued, "queue_us_per_op": queued / chain.depth}
+    times, table = kernel_times(call, settings)
+    figures |= times
+
+    graph = torch.vk.Graph()
+    with torch.vk.graph(graph):
+        result = call()
+    figures["replay_us"] = vk_wall(graph.replay, settings)
+    figures["replay_queue_us"] = vk_queue(graph.replay, settings)
+    assert torch.equal(result.cpu(), expected), "the replayed graph disagrees with the host kernel"
+    for backend in ("aot_eager", "inductor"):
+        figures |= compiled_us(model, x, expected, backend, settings)
+    figures["fallbacks"] = sum(torch.vk.fallbacks().values())
+    return figures, table
+
+
+def cuda_us(name: str, run: Run, settings: Settings) -> Figures:
+    """Wall time of the call, and of a CUDA graph of it."""
+    eager = median_us(run, torch.cuda.synchronize, count=settings.count, warm_up=settings.warm_up)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    replayed = median_us(graph.replay, torch.cuda.synchronize, count=settings.count, warm_up=settings.warm_up)
+    return {f"cuda_{name}_eager_us": eager, f"cuda_{name}_graph_us": replayed}
+
+
+def check_torch_int8(result: Tensor, chain: Chain) -> None:
+    """Inductor may fuse a product and a sum, so that a value differs by 1; anything else is wrong."""
+    with q8ta_ops.use_device("host"):
+        expected = Int8Layer(chain.width, 0)(chain.input())
+    difference = (result.cpu().int() - expected.int()).abs()
+    assert difference.max() <= 1 and (difference != 0).float().mean() < 0.01, "torch's int8 layer is wrong"
+
+
+@torch.no_grad()
+def measure_cuda(chain: Chain, settings: Settings) -> Figures:
+    float_model = nn.Sequential(*(FloatLayer(layer) for layer in chain.layers())).half().cuda().eval()
+    float_x = ((chain.input().float() - ZERO_POINT) * SCALE).half().cuda()
+    figures = cuda_us("float16", lambda: float_model(float_x), settings)
+
+    x = chain.input().cuda()
+    layers = [TorchInt8Layer(layer).cuda() for layer in chain.layers()]
+    torch._dynamo.reset()
+    whole = torch.compile(nn.Sequential(*layers), fullgraph=True, dynamic=False)
+    whole(x)
+    figures |= cuda_us("int8_whole", lambda: whole(x), settings)
+
+    torch._dynamo.reset()
+    one = torch.compile(torch_int8_layer, fullgraph=True, dynamic=False)
+    constants = [layer.constants() for layer in layers]
+    check_torch_int8(one(x, *constants[0]), chain)
+
+    def by_layer() -> Tensor:
+        y = x
+        for each in constants:
+            y = one(y, *each)
+        return y
+
+    figures |= cuda_us("int8_by_layer", by_layer, settings)
+    return figures
+
+
+@torch.no_grad()
+def keep_busy(seconds: float) -> None:
+    layer, x = Int8Layer(512, 0).to("vk"), Chain(512, 1, 1).input().to("vk")
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for _ in range(32):
+            layer(x)
+        torch.vk.synchronize()
+
+
+def report(chain: Chain, figures: Figures) -> None:
+    def say(text: str, *names: str) -> None:
+        known = {name: value for name, value in figures.items() if name in names}
+        if known:
+            print("  " + text.format(**known))
+
+    print(chain)
+    bar = OP_US * chain.depth + WAIT_US
+    say("vk, called        {wall_us:8.1f} us" + f" (bar {bar:.0f})" * (chain.width == 512), "wall_us")
+    say("  as nn.Module    {module_us:8.1f} us", "module_us")
+    say(
+        "  queueing        {queue_us:8.1f} us, {queue_us_per_op:.2f} an op"
+        + f" (bar {OP_US:.0f})" * (chain.width == 512),
+        "queue_us",
+        "queue_us_per_op",
+    )
+    say(
+        "vk, replayed      {replay_us:8.1f} us, "
+        + f"{figures['replay_us'] / figures['gpu_us']:.2f} x the kernels"
+        + f" (bar {REPLAY_RATIO})" * (chain.width == 512)
+        + "; queueing it {replay_queue_us:.1f}",
+        "replay_us",
+        "replay_queue_us",
+    )
+    for backend in ("aot_eager", "inductor"):
+        say(
+            f"vk, {backend:13} {{{backend}_us:8.1f}} us, queueing {{{backend}_queue_us:.1f}}",
+            f"{backend}_us",
+            f"{backend}_queue_us",
+        )
+    say(
+        "{kernels} kernels        {gpu_us:8.1f} us on the GPU; {packs} pack or unpack; {fallbacks} fallbacks",
+        "kernels",
+        "gpu_us",
+        "packs",
+        "fallbacks",
+    )
+    for name, title in (
+        ("float16", "float16"),
+        ("int8_whole", "int8, compiled as a whole"),
+        ("int8_by_layer", "int8, compiled by layer"),
+    ):
+        say(
+            f"CUDA, {title}: eager {{cuda_{name}_eager_us:.1f}} us, graph {{cuda_{name}_graph_us:.1f}} us",
+            f"cuda_{name}_eager_us",
+            f"cuda_{name}_graph_us",
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", help="file to write all figures to")
+    parser.add_argument("--profile", help="file to write the tables of kernels to")
+    parser.add_argument("--quick", action="store_true", help="few repetitions: whether it runs, not how fast")
     arguments = parser.parse_args()
+    settings = QUICK if arguments.quick else Settings()
     q8ta_ops.enable_vk_device()
-    results: dict[str, object] = {
-        "torch": torch.__version__,
-        "device": torch.vk.get_device_name(),
-        "rows": [],
-    }
-    print(f"device: {results['device']}; torch {results['torch']}")
-    end = time.perf_counter() + 3.0
-    while time.perf_counter() < end:  # a machine that was idle is slower at first
-        measure_int8(512, 32, 1)
-    for width, depth, batch in ((512, 32, 1), (1024, 8, 1), (1024, 8, 256)):
-        row: dict[str, object] = {"width": width, "depth": depth, "batch": batch}
-        row |= measure_int8(width, depth, batch)
-        line = (
-            f"{depth} layers of {width}, batch {batch}: wall {row['wall_us']:.1f} us, replayed "
-            f"{row['replay_us']:.1f} us, queueing an op {row['queue_us_per_op']:.2f} us, "
-            f"{row['kernels']} kernels {row['gpu_us']:.1f} us on the GPU"
-        )
+    device = torch.vk.get_device_name()
+    print(f"device: {device}; torch {torch.__version__}")
+    chains = (Chain(512, 32, 1), Chain(1024, 8, 1), Chain(1024, 8, 256))
+    keep_busy(settings.busy_seconds)
+    rows, tables = [], []
+    for chain in chains:
+        figures, table = measure_vk(chain, settings)
         if torch.cuda.is_available():
-            row |= measure_float16(width, depth, batch)
-            line += (
-                f"; float16 on CUDA: eager {row['cuda_float16_eager_us']:.1f} us, "
-                f"graph {row['cuda_float16_graph_us']:.1f} us"
-            )
-        print(line, flush=True)
-        results["rows"].append(row)
+            figures |= measure_cuda(chain, settings)
+        report(chain, figures)
+        print(table, flush=True)
+        rows.append({"width": chain.width, "depth": chain.depth, "batch": chain.batch, **figures})
+        tables.append(f"{chain}\n{table}\n")
+        assert figures["fallbacks"] == 0 and figures["packs"] == 0, "something left the device, or was packed"
+        gc.collect()
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+            json.dump({"torch": torch.__version__, "device": device, "rows": rows}, file, indent=1)
+    if arguments.profile:
+        with open(arguments.profile, "w", encoding="utf-8") as file:
+            file.write("\n".join(tables))
 
 
 if __name__ == "__main__":
