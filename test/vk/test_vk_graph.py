@@ -269,6 +269,7 @@ def test_a_profile_of_replays():
 
 
 def test_a_quantized_model():
+    pytest.importorskip("torchao", reason="quantize() needs it")
     model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 8)).eval()
     program = q8ta_ops.quantize(
         model, (sample(4, 16),), calibration=[(sample(4, 16, seed=s),) for s in range(4)]
