@@ -130,15 +130,15 @@ std::optional<uint32_t> Device::find_memory_type(uint32_t type_bits, VkMemoryPro
   return std::nullopt;
 }
 
-VkResult Device::submit_once(VkCommandBuffer commands, VkFence fence) {
+VkResult Device::submit_once(std::span<const VkCommandBuffer> commands, VkFence fence) {
   VkSubmitInfo info{VK_STRUCTURE_TYPE_SUBMIT_INFO};
-  info.commandBufferCount = 1;
-  info.pCommandBuffers = &commands;
+  info.commandBufferCount = static_cast<uint32_t>(commands.size());
+  info.pCommandBuffers = commands.data();
   const std::lock_guard lock(queue_mutex_);
   return api_.vkQueueSubmit(queue_, 1, &info, fence);
 }
 
-void Device::submit(VkCommandBuffer commands, VkFence fence) {
+void Device::submit(std::span<const VkCommandBuffer> commands, VkFence fence) {
   check_not_lost();
   VkResult result = submit_once(commands, fence);
   if (result == VK_ERROR_OUT_OF_HOST_MEMORY || result == VK_ERROR_OUT_OF_DEVICE_MEMORY) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "vulkan/device_info.h"
@@ -52,7 +53,7 @@ class Device {
 
   /// vkQueueSubmit with the queue locked. A driver that is short of memory is asked once more, when the GPU
   /// has nothing else to do. If it throws, nothing was submitted.
-  void submit(VkCommandBuffer commands, VkFence fence);
+  void submit(std::span<const VkCommandBuffer> commands, VkFence fence);
 
   /// Returns when nothing runs any more, be it because the device is lost.
   void wait_idle() noexcept;
@@ -71,7 +72,7 @@ class Device {
  private:
   void create(const Instance& instance);
   void destroy();
-  VkResult submit_once(VkCommandBuffer commands, VkFence fence);
+  VkResult submit_once(std::span<const VkCommandBuffer> commands, VkFence fence);
   [[noreturn]] void throw_lost() const;
 
   DeviceInfo info_;

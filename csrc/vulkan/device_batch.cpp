@@ -1,5 +1,6 @@
 #include "vulkan/device_batch.h"
 
+#include <array>
 #include <string>
 #include <utility>
 
@@ -98,14 +99,25 @@ void DeviceBatch::add_command(const Command& command, const DispatchLabel& label
 
 void DeviceBatch::add_event(Timestamps& event) { add(&event); }
 
-void DeviceBatch::submit(uint64_t submission) {
+/// Submits its command buffer, which is among `commands`.
+void DeviceBatch::submit_recorded(std::span<const VkCommandBuffer> commands, uint64_t submission) {
   open();
   const std::unique_ptr<CommandRecording> recording = std::move(recording_);
   recording->end();
-  fence_.submit(commands_buffer_);
+  fence_.submit(commands);
   begun_ = false;
   steps_.clear();
   submission_ = submission;
+}
+
+void DeviceBatch::submit(uint64_t submission) {
+  submit_recorded(std::span(&commands_buffer_, 1), submission);
+}
+
+void DeviceBatch::submit_with(std::shared_ptr<RecordedGraph> graph, VkCommandBuffer graph_commands,
+                              uint64_t submission) {
+  submit_recorded(std::array{commands_buffer_, graph_commands}, submission);
+  graph_ = std::move(graph);
 }
 
 void DeviceBatch::submit(std::shared_ptr<RecordedGraph> graph, const std::vector<VkCommandBuffer>& parts,
@@ -116,7 +128,7 @@ void DeviceBatch::submit(std::shared_ptr<RecordedGraph> graph, const std::vector
       if (part == parts.back()) {
         fence_.submit(part);
       } else {
-        device_.submit(part, VK_NULL_HANDLE);
+        device_.submit(std::span(&part, 1), VK_NULL_HANDLE);
       }
     }
   } catch (...) {
@@ -127,7 +139,10 @@ void DeviceBatch::submit(std::shared_ptr<RecordedGraph> graph, const std::vector
   submission_ = submission;
 }
 
-std::string DeviceBatch::ops_text() const { return graph_ ? graph_->ops() : names_once(ops_); }
+std::string DeviceBatch::ops_text() const {
+  if (!graph_) return names_once(ops_);
+  return ops_.empty() ? graph_->ops() : names_once(ops_) + ", " + graph_->ops();
+}
 
 void DeviceBatch::wait() {
   if (!fence_.pending()) return;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -50,6 +51,8 @@ class DeviceBatch {
 
   /// If it throws, all of it is still pending, unless the device is lost.
   void submit(uint64_t submission);
+  /// The same with a graph behind it in one submission. The graph does not run, either, if it throws.
+  void submit_with(std::shared_ptr<RecordedGraph> graph, VkCommandBuffer graph_commands, uint64_t submission);
   /// Submits a graph in place of commands.
   void submit(std::shared_ptr<RecordedGraph> graph, const std::vector<VkCommandBuffer>& parts,
               uint64_t submission);
@@ -72,6 +75,7 @@ class DeviceBatch {
   void record(Timestamps* event);
   template <typename What>
   void add(const What& what);
+  void submit_recorded(std::span<const VkCommandBuffer> commands, uint64_t submission);
   void collect_profile();
   std::string ops_text() const;
 

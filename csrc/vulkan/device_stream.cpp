@@ -216,7 +216,7 @@ void DeviceStream::record_event(Event& event) {
     }
     open_batch().add_event(*event.timer_);
   }
-  event.submission_ = last_submission_ + (pending_batch() != nullptr ? 1 : 0);
+  event.submission_ = event_submission_ = last_submission_ + (pending_batch() != nullptr ? 1 : 0);
 }
 
 bool DeviceStream::passed(const Event& event) {
@@ -276,10 +276,20 @@ void DeviceStream::replay(const std::weak_ptr<RecordedGraph>& graph) {
   const std::vector<VkCommandBuffer>& submissions =
       measure ? replayed->measured_submissions() : replayed->submissions();
   if (submissions.empty()) return;
-  submit();  // what comes before it
+  // What comes before it goes along where it is little, a copy of inputs for instance, and no event waits for
+  // just that.
+  DeviceBatch* before = pending_batch();
+  const bool together = before != nullptr && submissions.size() == 1 &&
+                        before->multiplies() < SubmissionPolicy::kMultipliesForIdleGpu &&
+                        event_submission_ <= last_submission_;
+  if (!together) submit();
   hazards_.touch_everything();
   since_barrier_ = kDeviceWork;
-  next_batch().submit(replayed, submissions, last_submission_ + 1);
+  if (together) {
+    before->submit_with(replayed, submissions.front(), last_submission_ + 1);
+  } else {
+    next_batch().submit(replayed, submissions, last_submission_ + 1);
+  }
   ++last_submission_;
   current_ = (current_ + 1) % kBatches;
   if (measure) {  // the next replay writes the same timestamps

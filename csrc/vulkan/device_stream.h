@@ -113,6 +113,7 @@ class DeviceStream final : public Recorder {
   std::array<std::unique_ptr<DeviceBatch>, kBatches> batches_;  // a ring
   size_t current_ = 0;
   uint64_t last_submission_ = 0;
+  uint64_t event_submission_ = 0;  // the last that an event stands for
   HazardTracker hazards_;
   Scope since_barrier_;  // what was recorded since the last barrier does
   Arena downloads_;

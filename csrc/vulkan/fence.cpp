@@ -21,7 +21,7 @@ Fence::~Fence() {
   device_.api().vkDestroyFence(device_.handle(), fence_, nullptr);
 }
 
-void Fence::submit(VkCommandBuffer commands) {
+void Fence::submit(std::span<const VkCommandBuffer> commands) {
   if (signalled_) {  // here and not in wait(): a failure then costs no result
     check(device_.api().vkResetFences(device_.handle(), 1, &fence_), "vkResetFences");
     signalled_ = false;

@@ -2,6 +2,8 @@
 
 #include <volk.h>
 
+#include <span>
+
 namespace q8ta::vulkan {
 
 class Device;
@@ -16,7 +18,8 @@ class Fence {
   Fence& operator=(const Fence&) = delete;
 
   /// vkQueueSubmit (Device::submit), with this fence. If it throws, nothing was submitted.
-  void submit(VkCommandBuffer commands);
+  void submit(std::span<const VkCommandBuffer> commands);
+  void submit(VkCommandBuffer commands) { submit(std::span(&commands, 1)); }
 
   /// Whether something was submitted that nobody has waited for.
   bool pending() const { return pending_; }

@@ -166,6 +166,55 @@ def test_a_submission_that_fails_while_others_are_in_flight():
     )
 
 
+def test_a_replay_and_what_comes_before_it_are_one_submission():
+    """And if that one fails, nothing is lost of what came before, and the graph has not run."""
+    run_on_vk(
+        """
+        count, source = torch.zeros(3, device="vk"), torch.ones(3, device="vk")
+        static = torch.zeros(3, device="vk")
+        graph = torch.vk.Graph()
+        with torch.vk.graph(graph):
+            count.add_(static)
+        torch.vk.synchronize()
+        layer.forget_counts()
+        for step in range(1, 4):
+            static.copy_(source * step)
+            graph.replay()
+        assert layer.made("QueueSubmit") == 3
+        assert count.cpu().tolist() == [6.0] * 3
+        layer.forget_counts()
+        static.copy_(source * 0)
+        torch.vk.Event().record()  # is passed before the graph has run
+        graph.replay()
+        assert layer.made("QueueSubmit") == 2
+
+        for failing in ("QueueSubmit", "EndCommandBuffer"):
+            count.zero_()
+            torch.vk.synchronize()
+            static.copy_(source * 7)
+            with layer.failing(failing, OUT_OF_HOST_MEMORY), pytest.raises(RuntimeError, match=failing):
+                graph.replay()
+            assert static.cpu().tolist() == [7.0] * 3 and count.cpu().tolist() == [0.0] * 3
+            graph.replay()
+            assert count.cpu().tolist() == [7.0] * 3
+
+        with torch.vk.profile() as profile:
+            static.copy_(source + 1)
+            graph.replay()
+        assert [dispatch.op for dispatch in profile.dispatches] == ["add", "copy", "add"], profile.dispatches
+        assert count.cpu().tolist() == [9.0] * 3
+
+        layer.hang(True)
+        static.copy_(source)
+        graph.replay()
+        layer.lose_devices()
+        with pytest.raises(RuntimeError, match="copy.*add"):
+            torch.vk.synchronize()
+        layer.hang(False)
+        """
+    )
+
+
 def test_a_profile_of_an_operator_that_failed_half_way():
     """Records and timestamps stay in step."""
     run_on_vk(
