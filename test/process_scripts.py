@@ -63,10 +63,22 @@ def scripts_behind(beginning: str) -> Iterator[Script]:
     server.close()
 
 
+def said_at_the_end(done: subprocess.CompletedProcess[str]) -> str:
+    """What is in stderr, without the report of what Triton leaves at exit (3.8, with torch 2.15)."""
+    report = (
+        "nanobind: leaked ",
+        " - leaked ",
+        " - ... skipped",
+        "nanobind: this is likely",
+        "See https://nanobind",
+    )
+    return "".join(line for line in done.stderr.splitlines(keepends=True) if not line.startswith(report))
+
+
 def assert_ended_as_with_torch(done: subprocess.CompletedProcess[str]) -> None:
     """torch itself ends by SIGABRT when a daemon thread is in any operator at exit (seen with 2.13 and
     `torch._int_mm`): such a thread must not make the process hang or crash otherwise."""
-    fine = done.returncode == 0 and not done.stderr
+    fine = done.returncode == 0 and not said_at_the_end(done)
     as_torch = done.returncode == -6 and done.stderr.startswith(
         "terminate called without an active exception"
     )
