@@ -46,6 +46,8 @@ set_target_properties(q8ta_vk_device PROPERTIES OUTPUT_NAME "_vk_device_torch_${
 target_include_directories(q8ta_vk_device SYSTEM PRIVATE
   "${TORCH_ROOT}/include" "${TORCH_ROOT}/include/torch/csrc/api/include")
 find_library(C10_LIBRARY c10 PATHS "${TORCH_ROOT}/lib" NO_DEFAULT_PATH REQUIRED)
-target_link_libraries(q8ta_vk_device PRIVATE q8ta_vulkan "${TORCH_CPU_LIBRARY}" "${C10_LIBRARY}")
+find_library(TORCH_PYTHON_LIBRARY torch_python PATHS "${TORCH_ROOT}/lib" NO_DEFAULT_PATH REQUIRED)
+target_link_libraries(q8ta_vk_device PRIVATE
+  q8ta_vulkan "${TORCH_PYTHON_LIBRARY}" "${TORCH_CPU_LIBRARY}" "${C10_LIBRARY}")
 
 install(TARGETS q8ta_torch_ops _C _benchmark q8ta_vk_device LIBRARY DESTINATION . COMPONENT python)

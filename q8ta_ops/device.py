@@ -54,6 +54,7 @@ def _enable() -> None:
     library.register_backend()
     torch.utils.rename_privateuse1_backend("vk")
     _module = library
+    _shorten_calls(library)
 
     from . import vk
 
@@ -61,6 +62,17 @@ def _enable() -> None:
     torch.utils.generate_methods_for_privateuse1_backend(
         for_tensor=True, for_module=True, for_packed_sequence=True, for_storage=True
     )
+
+
+def _shorten_calls(library: types.ModuleType) -> None:
+    """Replaces what `torch.ops.q8ta.linear.default` and its like call by what calls the same with less ado.
+
+    torch.compile's code calls operators by these names, too. The packets (`torch.ops.q8ta.linear`) keep
+    torch's callables, by which TorchScript knows them.
+    """
+    for name in ("linear", "linear_gemv", "linear_dequant", "requantize"):
+        overload = getattr(torch.ops.q8ta, name).default
+        overload._op = library.direct_call(overload._op, f"q8ta::{name}")
 
 
 def vk_library() -> types.ModuleType:

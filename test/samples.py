@@ -86,7 +86,7 @@ class LinearSample:
 
     def call(self, op: str) -> Tensor:
         """What the package computes."""
-        return getattr(torch.ops.q8ta, op)(*self.arguments(op))
+        return getattr(torch.ops.q8ta, op).default(*self.arguments(op))
 
     def expected(self, op: str) -> Tensor:
         """What the reference computes, on the CPU."""

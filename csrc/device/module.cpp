@@ -10,6 +10,7 @@
 
 #include "device/allocator.h"
 #include "device/devices.h"
+#include "device/direct_call.h"
 #include "device/fallback.h"
 #include "device/graph.h"
 #include "device/hooks.h"
@@ -116,6 +117,7 @@ PYBIND11_MODULE(_vk_device, module) {
         return guard.elapsedTime(address(begin), address(end), device::current_device());
       },
       release());
+  module.def("direct_call", &device::direct_call);
   module.def("fallback_counts", &device::fallback_counts);
   module.def("reset_fallback_counts", &device::reset_fallback_counts);
 }
