@@ -19,7 +19,7 @@ const uint OP_MINIMUM = 5;     // 8 bits, 8 bits -> 8 bits
 
 layout(push_constant) uniform Arguments {
   uint count;  // of values
-  float input_scale;
+  float input_scale;  // of quantize: another factor, beside inverse_output_scale
   int input_zero_point;
   float inverse_output_scale;
   int output_zero_point;
@@ -51,7 +51,8 @@ void main() {
   [[unroll]] for (uint i = 0; i < 4; ++i) {
     if (i >= values) break;
     if (OP == OP_QUANTIZE) {
-      bytes[i] = quantized(intBitsToFloat(x[4 * word + i]));
+      precise float value = intBitsToFloat(x[4 * word + i]) * input_scale;
+      bytes[i] = quantized(value);
     } else if (OP == OP_CLAMP) {
       bytes[i] = clamp(bytes[i], low, high);
     } else {

@@ -79,7 +79,12 @@ at::Tensor quantize_per_tensor(const at::Tensor& input, double scale, int64_t ze
   TORCH_CHECK(is_byte(dtype),
               message("quantize_per_tensor: dtype: expected int8 or uint8 on vk, got ", dtype));
   ByteMap map{ByteOp::quantize};
-  map.quantization.inverse_output_scale = static_cast<float>(1.0 / scale);
+  const auto inverse_scale = static_cast<float>(1.0 / scale);
+  // A driver may take a subnormal reciprocal for zero. Two exact factors in its place have the same product,
+  // but for results so small that they round to zero.
+  const float raised = std::fpclassify(inverse_scale) == FP_SUBNORMAL ? 0x1p24F : 1.0F;
+  map.quantization.input_scale = 1.0F / raised;
+  map.quantization.inverse_output_scale = inverse_scale * raised;
   map.quantization.output_zero_point = static_cast<int32_t>(zero_point);
   map.low = static_cast<int32_t>(quant_min);
   map.high = static_cast<int32_t>(quant_max);

@@ -144,6 +144,13 @@ def test_special_values(how, nothing_falls_back):
     assert right.all(), got[~right]
 
 
+@pytest.mark.parametrize("scale", [2.0**126, 1.5 * 2.0**126, 2.0**127, 3e38, 3.4e38])
+def test_quantize_where_the_reciprocal_of_the_scale_is_subnormal(scale, nothing_falls_back):
+    quantize = torch.ops.quantized_decomposed.quantize_per_tensor
+    x = torch.cat([SPECIAL[~SPECIAL.isnan()], torch.linspace(-1, 1, 1000) * 3.4e38])
+    check(lambda x: quantize(x, scale, -3, -128, 127, torch.int8), x)
+
+
 @pytest.mark.parametrize("how", OTHER_FLOAT_OPS)
 def test_what_falls_back(how):
     torch.vk.reset_fallbacks()
