@@ -18,7 +18,7 @@ const uint OP_MINIMUM = 5;     // 8 bits, 8 bits -> 8 bits
 #include "include/workgroup.glsl"
 
 layout(push_constant) uniform Arguments {
-  uint count;  // of values
+  uint count;         // of values
   float input_scale;  // of quantize: another factor, beside inverse_output_scale
   int input_zero_point;
   float inverse_output_scale;
