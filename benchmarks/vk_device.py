@@ -45,7 +45,8 @@ class Settings:
     count: int = 200
     warm_up: int = 20
     profiled: int = 20
-    busy_seconds: float = 3.0  # a machine that was idle is slower at first
+    # A GPU that was idle, while something was compiled for instance, runs at lower clocks at first
+    busy_seconds: float = 1.5
 
 
 QUICK = Settings(count=5, warm_up=1, profiled=2, busy_seconds=0.0)
@@ -140,6 +141,16 @@ class Chain:
         return f"{self.depth} layers {self.width} x {self.width}, batch {self.batch}"
 
 
+@torch.no_grad()
+def keep_busy(seconds: float) -> None:
+    layer, x = Int8Layer(512, 0).to("vk"), Chain(512, 1, 1).input().to("vk")
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for _ in range(32):
+            layer(x)
+        torch.vk.synchronize()
+
+
 def vk_wall(run: Run, settings: Settings) -> float:
     return median_us(run, torch.vk.synchronize, count=settings.count, warm_up=settings.warm_up)
 
@@ -152,6 +163,7 @@ def kernel_times(run: Run, settings: Settings) -> tuple[Figures, str]:
     """GPU time of the kernels, measured one by one, and the table of the last run."""
     sums: list[float] = []
     for _ in range(settings.profiled):
+        run()
         with torch.vk.profile() as profile:
             run()
         sums.append(sum(dispatch.gpu_us or 0.0 for dispatch in profile.dispatches))
@@ -167,6 +179,7 @@ def compiled_us(model: nn.Module, x: Tensor, expected: Tensor, backend: str, set
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     assert torch.equal(compiled(x).cpu(), expected), f"compiled by {backend} it computes something else"
+    keep_busy(settings.busy_seconds)
     return {
         f"{backend}_us": vk_wall(lambda: compiled(x), settings),
         f"{backend}_queue_us": vk_queue(lambda: compiled(x), settings),
@@ -188,6 +201,7 @@ def measure_vk(chain: Chain, settings: Settings) -> tuple[Figures, str]:
             y = layer.forward(y)
         return y
 
+    keep_busy(settings.busy_seconds)
     torch.vk.reset_fallbacks()
     figures = {"wall_us": vk_wall(call, settings), "module_us": vk_wall(lambda: model(x), settings)}
     queued = vk_queue(call, settings)
@@ -261,16 +275,6 @@ def measure_cuda(chain: Chain, settings: Settings) -> Figures:
     return figures
 
 
-@torch.no_grad()
-def keep_busy(seconds: float) -> None:
-    layer, x = Int8Layer(512, 0).to("vk"), Chain(512, 1, 1).input().to("vk")
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for _ in range(32):
-            layer(x)
-        torch.vk.synchronize()
-
-
 def report(chain: Chain, figures: Figures) -> None:
     def say(text: str, *names: str) -> None:
         known = {name: value for name, value in figures.items() if name in names}
@@ -333,7 +337,6 @@ def main() -> None:
     device = torch.vk.get_device_name()
     print(f"device: {device}; torch {torch.__version__}")
     chains = (Chain(512, 32, 1), Chain(1024, 8, 1), Chain(1024, 8, 256))
-    keep_busy(settings.busy_seconds)
     rows, tables = [], []
     for chain in chains:
         figures, table = measure_vk(chain, settings)

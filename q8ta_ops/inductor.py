@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from torch._inductor.codegen.common import DeviceOpOverrides, register_device_op_overrides
+from torch._inductor.codegen.common import (
+    DeviceOpOverrides,
+    get_device_op_overrides,
+    register_device_op_overrides,
+)
 from torch._inductor.codegen.wrapper import PythonWrapperCodegen
 from torch._inductor.codegen.wrapper_fxir import WrapperFxCodegen
 from torch._inductor.scheduler import BaseScheduling
@@ -63,4 +67,7 @@ class CppWrapperCodegen(PythonWrapperCodegen):
         raise NotImplementedError("Inductor writes no C++ for the vk device: package a program on the CPU")
 
 
+# torch 2.11 registers what it has for its own devices when it first asks for one, unless any is registered by
+# then: a function compiled for CUDA after one for vk was written as for the CPU, which was no Python.
+get_device_op_overrides("cpu")
 register_device_op_overrides("vk", VkDeviceOpOverrides())

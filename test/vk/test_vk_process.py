@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from compiling import needs_inductor
 from fork_server import ForkServer
 from test_process import NO_VULKAN, needs_layers
 
@@ -32,6 +33,20 @@ ENABLE_AND_TELL = """
         else:
             print("no error")
 """
+
+
+@needs_inductor
+def test_inductor_still_writes_for_other_devices_what_it_wrote(script):
+    done = script(
+        """
+        import q8ta_ops
+        q8ta_ops.enable_vk_device()
+        import q8ta_ops.inductor
+        from torch._inductor.codegen.common import get_device_op_overrides as overrides
+        print(overrides("cuda").device_guard(0), overrides("vk").device_guard(0))
+        """
+    )
+    assert done.stdout == "torch.cuda._DeviceGuard(0) torch.vk.device(0)\n", done.stderr
 
 
 def test_importing_registers_nothing(script):
