@@ -2,8 +2,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <memory>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "device.h"
@@ -14,6 +17,8 @@
 #include "vulkan/event.h"
 #include "vulkan/graph.h"
 #include "vulkan/profiler.h"
+#include "vulkan/recorded_graph.h"
+#include "vulkan/submission_policy.h"
 
 namespace q8ta::test {
 namespace {
@@ -32,6 +37,24 @@ struct Layer {
   OnDevice on_device;
   PoolMemory x, y;
 };
+
+constexpr vulkan::DispatchLabel kHalfOfMost{"test", "copy", 1U << 17U, 1U << 17U, 1};
+
+/// Records a small copy that is said to be other work.
+void copy_as(vulkan::Recorder& recorder, const PoolMemory& memory, const vulkan::DispatchLabel& label) {
+  recorder.copy(memory.range().subrange(0, 16), memory.range().subrange(16, 16), label);
+}
+
+/// Whether it does within ten seconds.
+template <typename Condition>
+bool becomes_true(Condition condition) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -55,6 +78,44 @@ TEST_CASE("stream: more ops than fit into one submission") {
   CHECK(layer.result() == sample.expected());
   device().stream().synchronize();
   CHECK(device().stream().idle());
+}
+
+// A dispatch says by its label how much work it is: so a copy can stand for one that takes a slow GPU a
+// second.
+TEST_CASE("stream: much work is submitted before more is gathered, though the GPU is busy") {
+  const Sample sample({64, 1024, 1024}, {});
+  const Layer layer(sample);
+  upload_x(device(), sample, layer.x);
+  const PoolMemory memory(device(), 32);
+  device().stream().synchronize();
+  layer.queue();  // on a software device it is still running when the copies are queued
+  for (int i = 0; i < 2; ++i) {
+    device().stream().record([&](vulkan::Recorder& recorder) { copy_as(recorder, memory, kHalfOfMost); });
+  }
+  CHECK(becomes_true([] { return device().stream().idle(); }));
+  CHECK(layer.result() == sample.expected());
+}
+
+TEST_CASE("graph: a replay of much work is several submissions") {
+  const PoolMemory memory(device(), 32);
+  const auto submissions = [&](int copies, const vulkan::DispatchLabel& label) {
+    const std::shared_ptr<vulkan::Capture> capture = vulkan::Capture::begin(device());
+    for (int i = 0; i < copies; ++i) {
+      capture->record([&](vulkan::Recorder& recorder) { copy_as(recorder, memory, label); });
+    }
+    capture->end();
+    const std::weak_ptr<vulkan::RecordedGraph> graph = device().stream().add_graph(*capture);
+    device().stream().replay(graph);
+    device().stream().synchronize();
+    const size_t count = graph.lock()->submissions().size();
+    device().stream().remove_graph(graph);
+    return count;
+  };
+  CHECK(2 * kHalfOfMost.multiplies() == vulkan::SubmissionPolicy::kMostMultiplies);
+  CHECK(submissions(1, kHalfOfMost) == 1);
+  CHECK(submissions(2, kHalfOfMost) == 1);
+  CHECK(submissions(5, kHalfOfMost) == 3);
+  CHECK(submissions(100, {"test", "copy", 8, 1, 1}) == 1);
 }
 
 TEST_CASE("graph: replays what was captured, with what its inputs hold then") {
