@@ -60,10 +60,14 @@ class WeightCache {
   /// Bytes on the devices.
   size_t bytes();
 
-  /// Packed weights that are kept elsewhere (those of vk tensors), for clear() and bytes().
+  /// Frees what calls are only faster with, for a call that memory has run out for. False if there is none.
+  bool drop_spare();
+
+  /// Packed weights that are kept elsewhere (those of vk tensors).
   struct Part {
     std::function<void()> clear;
     std::function<size_t()> bytes;
+    std::function<bool()> drop_spare;
   };
   void add_part(Part part);
 

@@ -8,6 +8,7 @@
 #include "ops/checks.h"
 #include "ops/host_linear.h"
 #include "ops/linear_tensors.h"
+#include "vulkan/error.h"
 #include "vulkan/selection.h"
 
 namespace q8ta::ops {
@@ -89,8 +90,13 @@ Tensor run(const LinearArguments<Tensor>& arguments) {
   if (checked.M == 0) return empty_output(arguments);
   const Tensor x = made_contiguous(arguments.x);
   const std::shared_ptr<const vulkan::Selection> selection = vulkan::current_selection();
-  return selection->device != nullptr ? run_on_device(*selection, arguments, checked, x)
-                                      : run_on_host(arguments, checked, x);
+  if (selection->device == nullptr) return run_on_host(arguments, checked, x);
+  try {
+    return run_on_device(*selection, arguments, checked, x);
+  } catch (const vulkan::OutOfMemory&) {
+    if (!WeightCache::instance().drop_spare()) throw;
+  }
+  return run_on_device(*selection, arguments, checked, x);
 }
 
 }  // namespace
