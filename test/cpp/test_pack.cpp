@@ -7,6 +7,7 @@
 
 #include "device.h"
 #include "kernels/layout.h"
+#include "kernels/pack.h"
 #include "kernels/pack_host_memory.h"
 #include "kernels/pack_pieces.h"
 #include "samples.h"
@@ -17,6 +18,7 @@ namespace {
 
 using kernels::Layout;
 using kernels::Matrices;
+using kernels::PackOrder;
 
 constexpr std::array<Layout, 2> kLayouts{Layout::packed_int8_4w, Layout::packed_int8_4h4w};
 
@@ -87,6 +89,44 @@ TEST_CASE("pack and unpack on the host and on the device") {
                 kernels::run_unpack(device(), matrices, layout, from, to);
               });
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("weights are packed into tiles") {
+  for (const int64_t rows : {1, 63, 64, 65, 100, 128, 229}) {
+    for (const int64_t columns : {1, 15, 16, 63, 64, 65, 128, 200}) {
+      INFO(rows, " x ", columns);
+      const Matrices matrix{1, rows, columns};
+      const ExactBytes weights = random_rows(matrix, 0);
+      std::vector<int8_t> expected(static_cast<size_t>(4 * kernels::packed_words(matrix, PackOrder::tiles)));
+      for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t column = 0; column < columns; ++column) {
+          const int64_t block = row / 64 * ((columns + 63) / 64) + column / 64;
+          const int64_t chunk = row % 32 * 8 + row / 32 % 2 * 4 + column / 16 % 4;
+          expected.at(static_cast<size_t>(block * 4096 + chunk * 16 + column % 16)) =
+              weights.data()[row * columns + column];
+        }
+      }
+      const PoolMemory source(device(), weights.size());
+      const PoolMemory packed(device(), expected.size());
+      device().stream().upload(weights.data(), weights.size(), source.range());
+      device().stream().record([&](vulkan::Recorder& recorder) {
+        kernels::record_pack(recorder, {source.range(weights.size()), 0}, matrix, PackOrder::tiles,
+                             packed.range(expected.size()), "test");
+      });
+      REQUIRE(download(device(), packed, expected.size()) == expected);
+    }
+  }
+}
+
+TEST_CASE("whole blocks of a packed matrix come before its other rows") {
+  for (const PackOrder order : {PackOrder::padded_rows, PackOrder::tiles}) {
+    for (const int64_t columns : {1, 16, 65, 1000}) {
+      const auto words = [&](int64_t rows) { return kernels::packed_words({1, rows, columns}, order); };
+      for (const int64_t rows : {1, 64, 300}) {
+        REQUIRE(words(512) + words(rows) == words(512 + rows));
       }
     }
   }
