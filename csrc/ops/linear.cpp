@@ -8,7 +8,6 @@
 #include "ops/checks.h"
 #include "ops/host_linear.h"
 #include "ops/linear_tensors.h"
-#include "vulkan/error.h"
 #include "vulkan/selection.h"
 
 namespace q8ta::ops {
@@ -91,12 +90,7 @@ Tensor run(const LinearArguments<Tensor>& arguments) {
   const Tensor x = made_contiguous(arguments.x);
   const std::shared_ptr<const vulkan::Selection> selection = vulkan::current_selection();
   if (selection->device == nullptr) return run_on_host(arguments, checked, x);
-  try {
-    return run_on_device(*selection, arguments, checked, x);
-  } catch (const vulkan::OutOfMemory&) {
-    if (!WeightCache::instance().drop_spare()) throw;
-  }
-  return run_on_device(*selection, arguments, checked, x);
+  return kernels::with_spare_memory([&] { return run_on_device(*selection, arguments, checked, x); });
 }
 
 }  // namespace
