@@ -32,11 +32,11 @@ DeviceWeights::DeviceWeights(vulkan::Device& device, const int8_t* weights, int6
     stream->begin();
     const vulkan::ByteRange source =
         stream->upload(weights + first * source_row_bytes, static_cast<size_t>(chunk * source_row_bytes));
-    if (packed) {
+    if (packed && order == PackOrder::padded_rows) {
       stream->copy(source.bytes(destination.size), destination,
                    {"weights", "copy", static_cast<uint32_t>(chunk), static_cast<uint32_t>(K), 0});
     } else {
-      record_pack(*stream, source, {1, chunk, K}, order, destination, "weights");
+      record_pack(*stream, source, {1, chunk, source_row_bytes}, order, destination, "weights");
     }
     stream->submit();
     stream->wait();

@@ -12,7 +12,7 @@ namespace q8ta::kernels {
 class DeviceWeights {
  public:
   /// `weights` are N * K contiguous bytes; or, if `packed`, N rows of padded_row_bytes(K), zero behind K,
-  /// which are copied as they are into PackOrder::padded_rows. Returns when they are on the device.
+  /// which are copied as they are if that is the order. Returns when they are on the device.
   DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed,
                 PackOrder order = PackOrder::padded_rows);
 

@@ -10,6 +10,7 @@
 #include "kernels/pack.h"
 #include "kernels/pack_host_memory.h"
 #include "kernels/pack_pieces.h"
+#include "kernels/weights.h"
 #include "samples.h"
 #include "vulkan/device_stream.h"
 
@@ -46,6 +47,21 @@ std::vector<int8_t> expected_bytes(const Matrices& matrices, Layout layout, cons
         const int64_t flat = (matrix * matrices.rows + row) * matrices.columns + column;
         bytes.at(packed_byte(matrices, layout, matrix, row, column)) = rows[flat];
       }
+    }
+  }
+  return bytes;
+}
+
+/// One matrix in PackOrder::tiles, from its definition.
+std::vector<int8_t> expected_tiles(const Matrices& matrix, const int8_t* rows) {
+  const int64_t K64 = (matrix.columns + 63) / 64;
+  std::vector<int8_t> bytes(static_cast<size_t>((matrix.rows + 63) / 64 * K64 * 4096));
+  for (int64_t row = 0; row < matrix.rows; ++row) {
+    for (int64_t column = 0; column < matrix.columns; ++column) {
+      const int64_t block = row / 64 * K64 + column / 64;
+      const int64_t chunk = row % 32 * 8 + row / 32 % 2 * 4 + column / 16 % 4;
+      bytes.at(static_cast<size_t>(block * 4096 + chunk * 16 + column % 16)) =
+          rows[row * matrix.columns + column];
     }
   }
   return bytes;
@@ -100,15 +116,7 @@ TEST_CASE("weights are packed into tiles") {
       INFO(rows, " x ", columns);
       const Matrices matrix{1, rows, columns};
       const ExactBytes weights = random_rows(matrix, 0);
-      std::vector<int8_t> expected(static_cast<size_t>(4 * kernels::packed_words(matrix, PackOrder::tiles)));
-      for (int64_t row = 0; row < rows; ++row) {
-        for (int64_t column = 0; column < columns; ++column) {
-          const int64_t block = row / 64 * ((columns + 63) / 64) + column / 64;
-          const int64_t chunk = row % 32 * 8 + row / 32 % 2 * 4 + column / 16 % 4;
-          expected.at(static_cast<size_t>(block * 4096 + chunk * 16 + column % 16)) =
-              weights.data()[row * columns + column];
-        }
-      }
+      const std::vector<int8_t> expected = expected_tiles(matrix, weights.data());
       const PoolMemory source(device(), weights.size());
       const PoolMemory packed(device(), expected.size());
       device().stream().upload(weights.data(), weights.size(), source.range());
@@ -119,6 +127,18 @@ TEST_CASE("weights are packed into tiles") {
       REQUIRE(download(device(), packed, expected.size()) == expected);
     }
   }
+}
+
+TEST_CASE("weights of the host are packed into tiles in pieces") {
+  const Matrices matrix{1, 700, 40'008};
+  const ExactBytes weights = random_rows(matrix, 0);
+  const kernels::DeviceWeights on_device(device(), weights.data(), matrix.rows, matrix.columns,
+                                         /*packed=*/false, PackOrder::tiles);
+  const std::vector<int8_t> expected = expected_tiles(matrix, weights.data());
+  REQUIRE(on_device.bytes() == expected.size());
+  std::vector<int8_t> bytes(expected.size());
+  device().stream().download(on_device.rows(0, matrix.rows), bytes.size(), bytes.data());
+  REQUIRE(bytes == expected);
 }
 
 TEST_CASE("whole blocks of a packed matrix come before its other rows") {
