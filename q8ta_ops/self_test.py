@@ -5,6 +5,7 @@ A short one runs by itself: each pipeline computes a small problem before its fi
 
 from __future__ import annotations
 
+import itertools
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ SHAPES = (
     (33, 533, 130),
     (70, 300, 257),
     (128, 264, 256),
+    (128, 256, 512),
+    (130, 300, 336),
     (130, 1100, 140),
 )
 
@@ -48,6 +51,7 @@ class Case:
     variant: str
     sizes: tuple[int, int, int]
     float_output: bool
+    weights_in_tiles: bool
     difference: str
 
     @property
@@ -98,9 +102,8 @@ def _describe(cases: list[Case]) -> list[str]:
     lines = [f"{cases[0].shader:<29} {variants:>3} variants, {len(cases):>4} cases: {verdict}"]
     for case in wrong[:5]:
         sizes = " x ".join(map(str, case.sizes))
-        lines.append(
-            f"    {case.variant}, {sizes}, {'float32' if case.float_output else 'int8'}: {case.difference}"
-        )
+        kind = ("float32" if case.float_output else "int8") + ", weights in tiles" * case.weights_in_tiles
+        lines.append(f"    {case.variant}, {sizes}, {kind}: {case.difference}")
     return lines
 
 
@@ -123,24 +126,24 @@ def self_test(
     default = default_device() if device is None else None
     if default is not None and default.device is None:
         raise RuntimeError(f"the self-test needs a Vulkan device: {default.reason}")
-    problems = [(sizes, float_output) for sizes in shapes for float_output in (False, True)]
-    cases: dict[tuple[str, tuple[int, int, int], bool], Case] = {}
+    problems = list(itertools.product(shapes, (False, True), (False, True)))
+    cases: dict[tuple[str, tuple[int, int, int], bool, bool], Case] = {}
     for disabled in _DISABLED:
         with use_device(default.device.index if default else device, disabled) as used:
             if used.device is None:
                 raise RuntimeError("the self-test needs a Vulkan device, not the host")
-            for sizes, float_output in problems:
-                for variant, _, _ in _C.linear_candidates(sizes, float_output):
-                    key = (variant, sizes, float_output)
+            for sizes, float_output, in_tiles in problems:
+                for variant, _, _ in _C.linear_candidates(sizes, float_output, in_tiles):
+                    key = (variant, sizes, float_output, in_tiles)
                     if key not in cases:
                         cases[key] = Case(*key, _difference(*key))
             switched_off = tuple(_C.switched_off())
     return SelfTestReport(used.device, tuple(cases.values()), switched_off)
 
 
-def _difference(variant: str, sizes: tuple[int, int, int], float_output: bool) -> str:
+def _difference(variant: str, sizes: tuple[int, int, int], float_output: bool, in_tiles: bool) -> str:
     try:
-        return _C.find_difference(sizes, float_output, variant)
+        return _C.find_difference(sizes, float_output, variant, in_tiles)
     except RuntimeError as error:  # also a result: a pipeline that cannot be made, a device that is lost
         return f"error: {error}"
 

@@ -26,10 +26,13 @@ layout(constant_id = 12) const uint SLICES = 1;
 layout(constant_id = 13) const bool INSIDE = false;    // every tile of y is full
 layout(constant_id = 14) const bool STREAMED = false;  // x and the weights pass by the first cache
 layout(constant_id = 15) const bool ROTATED = false;   // each workgroup starts elsewhere along K
+// The weights lie in PackOrder::tiles. OWN_SUMS, TILE_K is 64, TILE_N a multiple of 64, THREADS a divisor or
+// a multiple of 256.
+layout(constant_id = 16) const bool WEIGHTS_IN_TILES = false;
 // Lanes hold the elements of a matrix of sums as NVIDIA's do. Then columns are dealt out so that those of a
 // lane are adjacent, and it finishes and stores its own sums without shared memory. MATRIX_M and MATRIX_N are
 // 16, a subgroup has 64 or 32 columns, and N is a multiple of 16.
-layout(constant_id = 16) const bool OWN_SUMS = false;
+layout(constant_id = 17) const bool OWN_SUMS = false;
 const uint TURN = 2;  // tiles along K that a turn of the loop takes: the sets of fragments alternate
 
 #include "include/workgroup.glsl"

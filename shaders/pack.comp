@@ -32,6 +32,13 @@ void main() {
     k4 = word % words_per_row;
     matrix = row / rows;
     row %= rows;
+  } else if (ORDER == ORDER_TILES) {
+    uint row_blocks = (rows + 63) / 64, blocks_per_row = words_per_row / 16;
+    uint block = word / 1024, chunk = word / 4 % 256;
+    uint row_block = block / blocks_per_row;
+    k4 = block % blocks_per_row * 16 + chunk % 4 * 4 + word % 4;
+    matrix = row_block / row_blocks;
+    row = row_block % row_blocks * 64 + chunk / 8 + chunk / 4 % 2 * 32;
   } else {
     uint row_blocks = (rows + 3) / 4;
     uint row_block = word / 4 / K4;

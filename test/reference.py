@@ -234,6 +234,20 @@ def pack_ref(x: Tensor, layout: int) -> Tensor:
     return words.reshape(words_shape).contiguous()
 
 
+def tiles_ref(weights: Tensor) -> Tensor:
+    """int8 ``[N, K]`` in blocks of 64 rows x 64 bytes of K, as the matrix kernel reads them, zero-padded.
+
+    Of a block chunk c of 16 bytes holds row c // 8 + c // 4 % 2 * 32, columns from 16 * (c % 4) on.
+    """
+    N, K = weights.shape
+    N64, K64 = -(-N // 64), -(-K // 64)
+    padded = torch.zeros(64 * N64, 64 * K64, dtype=torch.int8)
+    padded[:N, :K] = weights
+    blocks = padded.view(N64, 64, K64, 4, 16).transpose(1, 2)  # [N64, K64, row, column, byte]
+    chunks = [blocks[:, :, c // 8 + c // 4 % 2 * 32, c % 4] for c in range(256)]
+    return torch.stack(chunks, dim=2).reshape(-1)
+
+
 def unpack_ref(packed: Tensor, layout: int, sizes: list[int] | tuple[int, ...]) -> Tensor:
     """Reference of ``q8ta::unpack``: the inverse of :func:`pack_ref`, int8 of ``sizes``, padding dropped."""
     sizes = tuple(sizes)

@@ -47,6 +47,23 @@ SHAPES = [
     (128, 264, 256),
     (20, 1040, 2064),
 ]
+# Of weights in tiles, which are blocks of 64 rows and 64 bytes of K. The kernel takes two blocks along K in a
+# turn, a workgroup of it four blocks of rows; its lanes finish 16 columns each.
+IN_TILES = [
+    (1, 1, 16),
+    (5, 63, 48),
+    (127, 64, 64),
+    (128, 65, 80),
+    (129, 127, 240),
+    (128, 128, 256),  # whole tiles
+    (256, 129, 256),
+    (256, 256, 512),
+    (255, 320, 320),
+    (130, 1000, 336),
+    (33, 533, 272),
+    (384, 1024, 1024),
+]
+BEYOND_A_BLOCK = (1, 63, 64, 65, 100)
 PATHS = [path for path in DISABLED if path != "host"]
 
 
@@ -98,6 +115,38 @@ def test_every_candidate_is_right(sizes: Sizes, path_id: str, float_output: bool
                 assert ran == [(kernel, workgroups)], variant
                 for result in (first, *(sample.call(op) for _ in range(REPEATS - 1))):
                     assert torch.equal(result, expected), variant
+
+
+def candidates_in_tiles(sizes: Sizes, float_output: bool = False) -> list[str]:
+    """Those that can read weights in tiles."""
+    if (reason := missing_kernel("coopmat")) is not None:
+        pytest.skip(reason)
+    in_tiles = [variant for variant, _, _ in _C.linear_candidates(sizes, float_output, weights_in_tiles=True)]
+    assert set(in_tiles) <= {variant for variant, _, _ in _C.linear_candidates(sizes, float_output)}
+    return in_tiles
+
+
+@pytest.mark.parametrize("float_output", [False, True], ids=["int8", "float32"])
+@pytest.mark.parametrize("sizes", IN_TILES, ids=name_of)
+def test_every_candidate_is_right_of_weights_in_tiles(sizes: Sizes, float_output: bool) -> None:
+    """Against the host kernel: calls have their weights in tiles only where the product is large."""
+    in_tiles = candidates_in_tiles(sizes, float_output)
+    if "NVIDIA" in q8ta_ops.default_device().name:
+        assert in_tiles
+    for variant in in_tiles:
+        for _ in range(REPEATS):
+            assert _C.find_difference(sizes, float_output, variant, weights_in_tiles=True) == ""
+
+
+@pytest.mark.parametrize("beyond", BEYOND_A_BLOCK)
+@pytest.mark.parametrize("blocks", [0, 1, 4])
+def test_weights_in_tiles_with_rows_beyond_a_block(blocks: int, beyond: int) -> None:
+    """Where lanes own no columns, no kernel reads them: all others take rows."""
+    sizes = (70, 200, 64 * blocks + beyond)
+    in_tiles = candidates_in_tiles(sizes)
+    assert not in_tiles or beyond == 64
+    for variant in in_tiles:
+        assert _C.find_difference(sizes, False, variant, weights_in_tiles=True) == ""
 
 
 @pytest.mark.parametrize("sizes", [(1, 40, 24), (3, 40, 24), (40, 40, 24)], ids=name_of)

@@ -11,6 +11,7 @@ import pytest
 from test_process import python, script
 
 import q8ta_ops
+from q8ta_ops import _C
 from q8ta_ops.__main__ import main as command_line
 
 DEVICE = os.environ["Q8TA_DEVICE"]
@@ -170,7 +171,8 @@ def test_report_of_a_device_that_is_right() -> None:
     default = q8ta_ops.default_device()
     assert report.passed and report.switched_off == () and report.device == default.device
     assert {case.sizes for case in report.cases} == set(SHORT)
-    assert len({(case.variant, case.sizes, case.float_output) for case in report.cases}) == len(report.cases)
+    keys = {(case.variant, case.sizes, case.float_output, case.weights_in_tiles) for case in report.cases}
+    assert len(keys) == len(report.cases)
     shaders = {case.shader for case in report.cases}
     assert {"linear_gemm.plain", "linear_gemv.shared.plain"} <= shaders
     for name in default.device.kernels["linear"].replace("(", "").split()[:2]:
@@ -180,6 +182,16 @@ def test_report_of_a_device_that_is_right() -> None:
     assert all(part in text for part in (default.device.name, default.device.driver, *shaders))
     by_name = q8ta_ops.self_test(default.device.index, shapes=SHORT[:1])
     assert by_name.device == default.device and by_name.passed
+
+
+def test_weights_in_tiles_are_tested_where_a_kernel_reads_them() -> None:
+    sizes = (20, 70, 80)
+    report = q8ta_ops.self_test(shapes=[sizes])
+    tested = {case.variant for case in report.cases if case.weights_in_tiles and not case.float_output}
+    assert report.passed
+    assert tested == {variant for variant, _, _ in _C.linear_candidates(sizes, False, weights_in_tiles=True)}
+    if "NVIDIA" in q8ta_ops.default_device().name:
+        assert tested
 
 
 def test_report_of_a_device_that_is_wrong() -> None:

@@ -5,6 +5,7 @@
 #include "kernels/kernel_family.h"
 #include "kernels/layout.h"
 #include "kernels/linear.h"
+#include "kernels/linear_choice.h"
 #include "kernels/weights.h"
 #include "vulkan/error.h"
 
@@ -30,14 +31,21 @@ class LinearContestant final : public Contestant {
     const auto readable = static_cast<size_t>(kernels::padded_row_bytes(problem.K));
     const vulkan::ByteRange x{
         buffer_of(inputs.x.data, inputs.x.bytes, problem.M == 1 ? readable : inputs.x.bytes), 0};
+    kernels::LinearChoices& choices = kernels::LinearChoices::of(device);
+    kernels::LinearKernel kernel = choices.get(family, problem);
+    kernels::PackOrder order = kernels::PackOrder::padded_rows;
+    if (const auto in_tiles = choices.get_in_tiles(family, problem)) {
+      kernel = *in_tiles;
+      order = kernels::PackOrder::tiles;
+    }
     const auto* weights = static_cast<const int8_t*>(inputs.weights.data);
     for (size_t copy = 0; copy < inputs.copies; ++copy) {
       const kernels::DeviceWeights& on_device =
-          weights_.emplace_back(device, weights, problem.N, problem.K, /*packed=*/false);
+          weights_.emplace_back(device, weights, problem.N, problem.K, /*packed=*/false, order);
       add_op([&](vulkan::Recorder& recorder) {
         const vulkan::BufferRange prepared = kernels::record_prepare_x(recorder, problem, x);
         kernels::record_linear(
-            recorder, family, problem,
+            recorder, kernel, problem,
             {prepared, on_device.rows(0, problem.N), channels_.channels(0, problem.N), output()});
       });
     }

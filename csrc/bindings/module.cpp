@@ -172,9 +172,11 @@ struct Choice {
       choices.with_lanes_known(kernels::choose_family(device.info(), selection->disabled));
   kernels::LinearProblem problem;
 
-  explicit Choice(const std::tuple<uint32_t, uint32_t, uint32_t>& sizes, bool float_output = false) {
+  explicit Choice(const std::tuple<uint32_t, uint32_t, uint32_t>& sizes, bool float_output = false,
+                  bool weights_in_tiles = false) {
     std::tie(problem.M, problem.K, problem.N) = sizes;
     problem.float_output = float_output;
+    if (weights_in_tiles) problem.weight_order = kernels::PackOrder::tiles;
   }
 
   std::vector<kernels::LinearPlan> candidates() const {
@@ -186,16 +188,18 @@ using Sizes = std::tuple<uint32_t, uint32_t, uint32_t>;  // M, K, N
 
 /// (variant, kernel, workgroups) of every plan worth trying.
 std::vector<std::tuple<std::string, std::string, uint32_t>> linear_candidates(const Sizes& sizes,
-                                                                              bool float_output) {
+                                                                              bool float_output,
+                                                                              bool weights_in_tiles) {
   std::vector<std::tuple<std::string, std::string, uint32_t>> described;
-  for (const kernels::LinearPlan& plan : Choice(sizes, float_output).candidates()) {
+  for (const kernels::LinearPlan& plan : Choice(sizes, float_output, weights_in_tiles).candidates()) {
     described.emplace_back(kernels::variant_of(plan), plan.kernel, plan.workgroups);
   }
   return described;
 }
 
-std::string find_difference(const Sizes& sizes, bool float_output, const std::string& variant) {
-  const Choice choice(sizes, float_output);
+std::string find_difference(const Sizes& sizes, bool float_output, const std::string& variant,
+                            bool weights_in_tiles) {
+  const Choice choice(sizes, float_output, weights_in_tiles);
   for (const kernels::LinearPlan& plan : choice.candidates()) {
     if (kernels::variant_of(plan) != variant) continue;
     return kernels::find_difference(choice.device, plan, choice.problem);
@@ -239,9 +243,10 @@ PYBIND11_MODULE(_C, module) {
   module.def("empty_submit_us", &empty_submit_us, py::arg("iterations"), release());
 
   kernels::set_warning_handler(&warn_later);
-  module.def("linear_candidates", &linear_candidates, py::arg("sizes"), py::arg("float_output"), release());
+  module.def("linear_candidates", &linear_candidates, py::arg("sizes"), py::arg("float_output"),
+             py::arg("weights_in_tiles") = false, release());
   module.def("find_difference", &find_difference, py::arg("sizes"), py::arg("float_output"),
-             py::arg("variant"), release());
+             py::arg("variant"), py::arg("weights_in_tiles") = false, release());
   module.def("tested_kernel", &tested_kernel, py::arg("sizes"), release());
   module.def("switched_off", &switched_off, release());
   module.def(

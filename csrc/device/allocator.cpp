@@ -1,6 +1,9 @@
 #include "device/allocator.h"
 
+#include <ATen/core/Tensor.h>
 #include <c10/core/impl/alloc_cpu.h>
+
+#include <utility>
 
 #include "device/devices.h"
 #include "device/packed_weights.h"
@@ -18,25 +21,28 @@ void free_block(void* context) {
   block->pool().free(block);
 }
 
+c10::DataPtr allocate_block(vulkan::Device& device, size_t bytes, c10::Device index) {
+  vulkan::DeviceBlock* block = device.memory().allocate(bytes);
+  return {block->address(), block, &free_block, index};
+}
+
 class Allocator final : public c10::DeviceAllocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     const c10::Device device(c10::DeviceType::PrivateUse1, current_device());
     vulkan::Device& vulkan_device = device_at(device.index());
     if (bytes == 0) return {nullptr, nullptr, &free_block, device};
-    const auto try_to = [&]() -> c10::DataPtr {
-      vulkan::DeviceBlock* block = vulkan_device.memory().allocate(bytes);
-      return {block->address(), block, &free_block, device};
-    };
-    try {
+    for (bool without_tiles = false;;) {
       try {
-        return try_to();
-      } catch (const vulkan::OutOfMemory&) {
-        if (!drop_dead_packed_weights()) throw;
+        c10::DataPtr data = allocate_block(vulkan_device, bytes, device);
+        if (without_tiles) allow_weights_in_tiles(false);  // the memory is wanted for other things
+        return data;
+      } catch (const vulkan::OutOfMemory& error) {
+        if (drop_dead_packed_weights()) continue;
+        const bool dropped = !without_tiles && drop_weights_in_tiles();
+        TORCH_CHECK_WITH(OutOfMemoryError, dropped, std::string("vk: out of memory: ") + error.what());
+        without_tiles = true;
       }
-      return try_to();
-    } catch (const vulkan::OutOfMemory& error) {
-      TORCH_CHECK_WITH(OutOfMemoryError, false, std::string("vk: out of memory: ") + error.what());
     }
   }
 
@@ -50,6 +56,7 @@ class Allocator final : public c10::DeviceAllocator {
 
   void emptyCache(c10::MempoolId_t /*pool*/) override {
     drop_dead_packed_weights();
+    allow_weights_in_tiles(true);
     for (c10::DeviceIndex i = 0; i < device_count(); ++i) device_at(i).memory().empty_cache();
   }
 
@@ -83,6 +90,18 @@ class Allocator final : public c10::DeviceAllocator {
 c10::DeviceAllocator& allocator() {
   static Allocator instance;
   return instance;
+}
+
+at::Tensor empty_if_there_is_memory(int64_t bytes, c10::Device device) {
+  const auto size = static_cast<size_t>(bytes);
+  c10::DataPtr data = allocate_block(device_at(device.index()), size, device);
+  c10::Storage storage(c10::Storage::use_byte_size_t(), size, std::move(data), &allocator(),
+                       /*resizable=*/true);
+  at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(
+      std::move(storage), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+      caffe2::TypeMeta::Make<int8_t>());
+  tensor.unsafeGetTensorImpl()->set_sizes_contiguous({bytes});
+  return tensor;
 }
 
 bool owns_block(const c10::DataPtr& data) {

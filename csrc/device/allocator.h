@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include "vulkan/memory_pool.h"
@@ -9,6 +10,10 @@ namespace q8ta::device {
 /// torch's allocator for vk tensors. A storage's context is its vulkan::DeviceBlock; its data pointer is
 /// unique, but not readable by the host.
 c10::DeviceAllocator& allocator();
+
+/// int8 [bytes]. Where memory is short, nothing that is kept for later calls is dropped for it: throws
+/// vulkan::OutOfMemory then.
+at::Tensor empty_if_there_is_memory(int64_t bytes, c10::Device device);
 
 /// Device memory from a storage's first byte to the end of its block: also where torch has made the storage
 /// from nothing but an address in another one. Throws if the memory is not from this allocator.

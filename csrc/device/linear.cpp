@@ -13,9 +13,11 @@
 #include "device/packed_weights.h"
 #include "device/stack.h"
 #include "device/tensor_memory.h"
+#include "kernels/linear_choice.h"
 #include "kernels/pack.h"
 #include "ops/linear_checks.h"
 #include "vulkan/device_stream.h"
+#include "vulkan/error.h"
 #include "vulkan/selection.h"
 
 namespace q8ta::device {
@@ -84,9 +86,40 @@ vulkan::BufferRange words_at(const vulkan::BufferRange& whole, int64_t first, in
                         vulkan::round_up(static_cast<VkDeviceSize>(bytes), 4));
 }
 
+/// The weights of one call in the orders that kernels read, packed when they are first asked for.
+class Weights {
+ public:
+  explicit Weights(const at::Tensor& weights) : weights_(weights) {}
+
+  vulkan::BufferRange rows() {
+    if (!rows_) rows_ = weights_in_rows(weights_);
+    return range(**rows_, kernels::PackOrder::padded_rows);
+  }
+
+  /// Empty if there are none.
+  std::optional<vulkan::BufferRange> tiles() {
+    if (!asked_for_tiles_) tiles_ = weights_in_tiles(weights_);
+    asked_for_tiles_ = true;
+    if (!tiles_) return std::nullopt;
+    return range(*tiles_, kernels::PackOrder::tiles);
+  }
+
+  void drop_tiles() { tiles_.reset(); }
+
+ private:
+  vulkan::BufferRange range(const at::Tensor& packed, kernels::PackOrder order) const {
+    return memory_from(packed, 4 * kernels::packed_words({1, weights_.size(0), weights_.size(1)}, order));
+  }
+
+  const at::Tensor& weights_;
+  std::optional<c10::MaybeOwned<at::Tensor>> rows_;
+  bool asked_for_tiles_ = false;
+  std::optional<at::Tensor> tiles_;
+};
+
 /// The buffers of one call.
 struct Operands {
-  vulkan::BufferRange weights;
+  Weights& weights;
   kernels::ChannelBuffers channels;
   vulkan::BufferRange y;
 };
@@ -97,18 +130,44 @@ void record_row(vulkan::Device& device, kernels::LinearProblem problem, const at
   problem.M = 1;
   at::Tensor copy;
   const vulkan::BufferRange row = readable_row(x, copy);
+  const vulkan::BufferRange weights = operands.weights.rows();
   device.stream().record([&](vulkan::Recorder& recorder) {
-    kernels::record_linear(recorder, family, problem,
-                           {row, operands.weights, operands.channels,
-                            words_at(operands.y, 0, static_cast<int64_t>(operands.y.size))});
+    kernels::record_linear(
+        recorder, family, problem,
+        {row, weights, operands.channels, words_at(operands.y, 0, static_cast<int64_t>(operands.y.size))});
   });
+}
+
+/// Has a part of a call recorded by the kernel for it and of the weights in the order that this one reads.
+template <typename Record>
+void record_best(vulkan::Device& device, const kernels::LinearProblem& problem, Weights& weights,
+                 const Record& record) {
+  const kernels::KernelFamily& family = current_family(device);
+  kernels::LinearChoices& choices = kernels::LinearChoices::of(device);
+  bool wants_tiles = false;
+  const auto choose_and_record = [&](bool may_take_tiles) {
+    const kernels::LinearKernel kernel = choices.get(family, problem);
+    wants_tiles = kernel.faster_in_tiles;
+    if (wants_tiles && may_take_tiles) {
+      const auto in_tiles = choices.get_in_tiles(family, problem);
+      const auto tiles = in_tiles ? weights.tiles() : std::nullopt;
+      if (tiles) return record(*in_tiles, *tiles);
+    }
+    record(kernel, weights.rows());
+  };
+  try {
+    return choose_and_record(true);
+  } catch (const vulkan::OutOfMemory&) {  // memory that is not asked of torch's allocator: scratch, trials
+    weights.drop_tiles();
+    if (!give_back_weights_in_tiles() && !wants_tiles) throw;
+  }
+  choose_and_record(false);
 }
 
 /// Queues y [M, N] = linear(x [M, K]) for weights that fit into one binding. In parts, so that one op's work
 /// in a submission stays bounded. No views of tensors here: each would cost the host a microsecond.
 void record_rows(vulkan::Device& device, kernels::LinearProblem problem, int64_t M, const at::Tensor& x,
                  const Operands& operands) {
-  const kernels::KernelFamily& family = current_family(device);
   const int64_t K = problem.K;
   const int64_t y_row_bytes = static_cast<int64_t>(operands.y.size) / M;
   const int64_t most =
@@ -120,13 +179,16 @@ void record_rows(vulkan::Device& device, kernels::LinearProblem problem, int64_t
     rows =
         M - first <= step + 1 ? M - first : step;  // no lone row is left over: the GEMV reads behind its end
     problem.M = static_cast<uint32_t>(rows);
-    device.stream().record([&](vulkan::Recorder& recorder) {
-      const vulkan::BufferRange prepared =
-          kernels::record_prepare_x(recorder, problem, {words_at(x_memory, first * K, rows * K), 0});
-      kernels::record_linear(recorder, family, problem,
-                             {prepared, operands.weights, operands.channels,
-                              words_at(operands.y, first * y_row_bytes, rows * y_row_bytes)});
-    });
+    const auto record = [&](const kernels::LinearKernel& kernel, const vulkan::BufferRange& weights) {
+      device.stream().record([&](vulkan::Recorder& recorder) {
+        const vulkan::BufferRange prepared =
+            kernels::record_prepare_x(recorder, problem, {words_at(x_memory, first * K, rows * K), 0});
+        kernels::record_linear(recorder, kernel, problem,
+                               {prepared, weights, operands.channels,
+                                words_at(operands.y, first * y_row_bytes, rows * y_row_bytes)});
+      });
+    };
+    record_best(device, problem, operands.weights, record);
   }
 }
 
@@ -167,11 +229,11 @@ at::Tensor run(const Arguments& arguments) {
   at::Tensor y = empty(y_sizes, type, arguments.x.device());
   if (checked.M == 0) return y;
   const auto x = bindable(arguments.x, device);
-  const auto weights = packed_weights(arguments.weights, kernels::PackOrder::padded_rows);
+  Weights weights(arguments.weights);
   const auto sums = bindable(arguments.weight_sums, device);
   const auto scales = bindable(arguments.weight_scales, device);
   const auto bias = bindable(arguments.bias ? *arguments.bias : arguments.weight_scales, device);
-  const Operands operands{memory_from(*weights, N * kernels::padded_row_bytes(K)),
+  const Operands operands{weights,
                           {words_of(*sums, 4 * N), words_of(*scales, 4 * N), words_of(*bias, 4 * N)},
                           memory_from(y, checked.M * N * static_cast<int64_t>(c10::elementSize(type)))};
   if (checked.M == 1) {

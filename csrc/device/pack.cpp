@@ -8,6 +8,7 @@
 #include "device/tensor_memory.h"
 #include "kernels/pack_host_memory.h"
 #include "kernels/pack_pieces.h"
+#include "kernels/weight_cache.h"
 #include "ops/pack_checks.h"
 #include "vulkan/device_stream.h"
 
@@ -27,6 +28,12 @@ bool fits_bindings(const vulkan::Device& device, const Matrices& matrices, Layou
   const auto most = static_cast<int64_t>(device.max_binding_bytes());
   const auto alignment = static_cast<int64_t>(device.binding_alignment());
   return matrices.bytes() + alignment + 4 <= most && 4 * kernels::packed_words(matrices, layout) <= most;
+}
+
+/// Records work that takes scratch memory.
+template <typename Work>
+void record(vulkan::Device& device, const Work& work) {
+  kernels::with_spare_memory([&] { device.stream().record(work); });
 }
 
 void check_columns(const char* op, const char* argument, const vulkan::Device& device,
@@ -57,7 +64,7 @@ at::Tensor pack(const at::Tensor& x, int64_t layout_id) {
   const vulkan::BufferRange rows = memory_of(dense);
   kernels::for_each_piece(matrices, layout, [&](const Matrices& piece, int64_t byte, int64_t word) {
     const auto bytes = static_cast<VkDeviceSize>(4 * kernels::packed_words(piece, layout));
-    device.stream().record([&](vulkan::Recorder& recorder) {
+    record(device, [&](vulkan::Recorder& recorder) {
       const vulkan::BufferRange scratch = recorder.scratch(bytes);
       const vulkan::BufferRange source =
           rows.subrange(static_cast<VkDeviceSize>(byte), static_cast<VkDeviceSize>(piece.bytes()));
@@ -90,7 +97,7 @@ at::Tensor unpack(const at::Tensor& packed, int64_t layout_id, at::IntArrayRef s
   kernels::for_each_piece(matrices, layout, [&](const Matrices& piece, int64_t byte, int64_t word) {
     const auto packed_bytes = static_cast<VkDeviceSize>(4 * kernels::packed_words(piece, layout));
     const auto bytes = static_cast<VkDeviceSize>(piece.bytes());
-    device.stream().record([&](vulkan::Recorder& recorder) {
+    record(device, [&](vulkan::Recorder& recorder) {
       const vulkan::BufferRange source = recorder.scratch(packed_bytes);
       const vulkan::BufferRange scratch = recorder.scratch(vulkan::round_up(bytes, 4));
       recorder.copy(words.subrange(static_cast<VkDeviceSize>(4 * word), packed_bytes), source,

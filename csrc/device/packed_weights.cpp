@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -10,9 +11,12 @@
 #include <vector>
 
 #include "device/allocator.h"
+#include "device/devices.h"
 #include "device/tensor_memory.h"
+#include "kernels/pack.h"
 #include "kernels/weight_cache.h"
 #include "vulkan/device_stream.h"
+#include "vulkan/error.h"
 
 namespace q8ta::device {
 namespace {
@@ -46,8 +50,9 @@ class PackedWeights {
     // Never destroyed: tensors on the device may not be freed when the process is exiting.
     static PackedWeights& cache = *[] {
       auto made = std::make_unique<PackedWeights>();
-      kernels::WeightCache::instance().add_part(
-          {[cache = made.get()] { cache->clear(); }, [cache = made.get()] { return cache->bytes(); }});
+      kernels::WeightCache::instance().add_part({[cache = made.get()] { cache->clear(); },
+                                                 [cache = made.get()] { return cache->bytes(); },
+                                                 &give_back_weights_in_tiles});
       return made.release();
     }();
     return cache;
@@ -76,20 +81,18 @@ class PackedWeights {
   }
 
   bool drop_dead() {
-    std::vector<Entry> dead;  // destroyed without the lock: that may call into Python
-    const std::lock_guard lock(mutex_);
-    for (auto entry = entries_.begin(); entry != entries_.end();) {
-      if (entry->second.storage.expired()) {
-        dead.push_back(std::move(entry->second));
-        entry = entries_.erase(entry);
-      } else {
-        ++entry;
-      }
-    }
-    return !dead.empty();
+    return drop_if([](const Key& /*key*/, const Entry& entry) { return entry.storage.expired(); });
   }
 
+  bool drop_tiles() {
+    return drop_if([](const Key& key, const Entry& /*entry*/) { return is_in_tiles(key); });
+  }
+
+  bool tiles_are_allowed() const { return tiles_are_allowed_; }
+  void allow_tiles(bool allowed) { tiles_are_allowed_ = allowed; }
+
   void clear() {
+    allow_tiles(true);
     std::map<Key, Entry> all;
     const std::lock_guard lock(mutex_);
     all.swap(entries_);
@@ -104,8 +107,27 @@ class PackedWeights {
   }
 
  private:
+  static bool is_in_tiles(const Key& key) { return key.order == kernels::PackOrder::tiles; }
+
+  /// Tells whether there were such entries.
+  template <typename Condition>
+  bool drop_if(Condition condition) {
+    std::vector<Entry> dropped;  // destroyed without the lock: that may call into Python
+    const std::lock_guard lock(mutex_);
+    for (auto entry = entries_.begin(); entry != entries_.end();) {
+      if (condition(entry->first, entry->second)) {
+        dropped.push_back(std::move(entry->second));
+        entry = entries_.erase(entry);
+      } else {
+        ++entry;
+      }
+    }
+    return !dropped.empty();
+  }
+
   std::mutex mutex_;
   std::map<Key, Entry> entries_;
+  std::atomic<bool> tiles_are_allowed_{true};
 };
 
 void pack(const at::Tensor& weights, kernels::PackOrder order, const at::Tensor& packed) {
@@ -120,48 +142,88 @@ void pack(const at::Tensor& weights, kernels::PackOrder order, const at::Tensor&
 }
 
 /// Whether the kernels can read the weights where they are.
-bool lies_packed(const at::Tensor& weights, kernels::PackOrder order, const vulkan::Device& device) {
-  return order == kernels::PackOrder::padded_rows && weights.is_contiguous() &&
-         kernels::padded_row_bytes(weights.size(1)) == weights.size(1) && starts_binding(weights, device);
+bool lies_in_rows(const at::Tensor& weights, const vulkan::Device& device) {
+  return weights.is_contiguous() && kernels::padded_row_bytes(weights.size(1)) == weights.size(1) &&
+         starts_binding(weights, device);
+}
+
+Key key_of(const at::Tensor& weights, kernels::PackOrder order) {
+  return {weights.storage().unsafeGetStorageImpl(),
+          weights.storage_offset(),
+          weights.size(0),
+          weights.size(1),
+          weights.stride(0),
+          weights.stride(1),
+          order};
+}
+
+int64_t packed_bytes(const Key& key) { return 4 * kernels::packed_words({1, key.N, key.K}, key.order); }
+
+/// Whether a packed copy can be kept. Of memory that is another storage's, too (DLPack), torch does not count
+/// all edits.
+bool can_be_kept(const at::Tensor& weights) {
+  return owns_block(weights.storage().data_ptr()) &&
+         vulkan::Capture::of_this_thread(vulkan_device_of(weights)) == nullptr;
+}
+
+void pack_and_keep(const at::Tensor& weights, const Key& key, const at::Tensor& packed) {
+  const int64_t version = version_of(weights);
+  pack(weights, key.order, packed);
+  const c10::Storage& storage = weights.storage();
+  PackedWeights::instance().store(
+      key, {storage.getWeakStorageImpl(), storage.data(), memory_of(weights).buffer_id, version, packed});
 }
 
 }  // namespace
 
-c10::MaybeOwned<at::Tensor> packed_weights(const at::Tensor& weights, kernels::PackOrder order) {
+c10::MaybeOwned<at::Tensor> weights_in_rows(const at::Tensor& weights) {
   using Result = c10::MaybeOwned<at::Tensor>;
-  const vulkan::Device& device = vulkan_device_of(weights);
-  if (lies_packed(weights, order, device)) return Result::borrowed(weights);
-  const c10::Storage& storage = weights.storage();
-  const Key key{storage.unsafeGetStorageImpl(),
-                weights.storage_offset(),
-                weights.size(0),
-                weights.size(1),
-                weights.stride(0),
-                weights.stride(1),
-                order};
-  const auto new_copy = [&] {
-    return at::empty({4 * kernels::packed_words({1, key.N, key.K}, order)}, weights.options());
-  };
-  // Of memory that is another storage's, too (DLPack), torch does not count all edits.
-  const bool counted = owns_block(storage.data_ptr());
-  if (!counted || vulkan::Capture::of_this_thread(device) != nullptr) {
+  if (lies_in_rows(weights, vulkan_device_of(weights))) return Result::borrowed(weights);
+  const Key key = key_of(weights, kernels::PackOrder::padded_rows);
+  const auto new_copy = [&] { return at::empty({packed_bytes(key)}, weights.options()); };
+  if (!can_be_kept(weights)) {
     at::Tensor packed = new_copy();
-    pack(weights, order, packed);
+    pack(weights, key.order, packed);
     return Result::owned(std::move(packed));
   }
+  auto found = PackedWeights::instance().find(key, weights);
+  if (found && found->second) return Result::owned(std::move(found->first));
+  at::Tensor packed = found ? found->first : new_copy();
+  pack_and_keep(weights, key, packed);
+  return Result::owned(std::move(packed));
+}
+
+std::optional<at::Tensor> weights_in_tiles(const at::Tensor& weights) {
+  if (!can_be_kept(weights)) return std::nullopt;
+  const Key key = key_of(weights, kernels::PackOrder::tiles);
   PackedWeights& cache = PackedWeights::instance();
   auto found = cache.find(key, weights);
-  if (found && found->second) return Result::owned(std::move(found->first));
-  const int64_t version = version_of(weights);
-  at::Tensor packed = found ? found->first : new_copy();
-  pack(weights, order, packed);
-  cache.store(key,
-              {storage.getWeakStorageImpl(), storage.data(), memory_of(weights).buffer_id, version, packed});
-  return Result::owned(std::move(packed));
+  if (found && found->second) return std::move(found->first);
+  if (!found && !cache.tiles_are_allowed()) return std::nullopt;
+  try {
+    at::Tensor packed = found ? found->first : empty_if_there_is_memory(packed_bytes(key), weights.device());
+    pack_and_keep(weights, key, packed);
+    return packed;
+  } catch (const vulkan::OutOfMemory&) {
+  } catch (const c10::OutOfMemoryError&) {  // of a dense copy on the way
+  }
+  cache.allow_tiles(false);
+  return std::nullopt;
 }
 
 void repack_written_weights(const vulkan::BufferIds& written) { PackedWeights::instance().outdate(written); }
 
 bool drop_dead_packed_weights() { return PackedWeights::instance().drop_dead(); }
+
+bool drop_weights_in_tiles() { return PackedWeights::instance().drop_tiles(); }
+
+bool give_back_weights_in_tiles() {
+  if (!drop_weights_in_tiles()) return false;
+  allow_weights_in_tiles(false);
+  for (c10::DeviceIndex i = 0; i < device_count(); ++i) device_at(i).memory().empty_cache();
+  return true;
+}
+
+void allow_weights_in_tiles(bool allowed) { PackedWeights::instance().allow_tiles(allowed); }
 
 }  // namespace q8ta::device

@@ -13,6 +13,7 @@
 #include "device/tensor_memory.h"
 #include "kernels/layout.h"
 #include "kernels/maximum.h"
+#include "kernels/weight_cache.h"
 #include "vulkan/device_stream.h"
 
 namespace q8ta::device {
@@ -68,7 +69,7 @@ bool reduce(const at::Tensor& x, const std::vector<bool>& dims, const at::Tensor
     return vulkan::round_up(static_cast<VkDeviceSize>(count) * x.element_size(), 4);
   };
   const vulkan::BufferRange result = memory_of(y).subrange(0, words(outputs));
-  device.stream().record([&](vulkan::Recorder& recorder) {
+  const auto work = [&](vulkan::Recorder& recorder) {
     if (maximum.parts == 1) {
       kernels::record_maximum(recorder, floats, maximum, memory.range, result, op);
       return;
@@ -82,7 +83,8 @@ bool reduce(const at::Tensor& x, const std::vector<bool>& dims, const at::Tensor
     rest.sizes[0] = maximum.count;
     rest.x_strides[0] = 1;
     kernels::record_maximum(recorder, floats, rest, partial, result, op);
-  });
+  };
+  kernels::with_spare_memory([&] { device.stream().record(work); });
   return true;
 }
 

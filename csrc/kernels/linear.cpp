@@ -64,7 +64,7 @@ void record_slabs(vulkan::Stream& stream, const KernelFamily& family, const Line
 }  // namespace
 
 int64_t slab_columns(const vulkan::Device& device, int64_t K) {
-  const int64_t row_bytes = padded_row_bytes(K);
+  const int64_t row_bytes = 4 * packed_row_words(K, PackOrder::tiles);  // not less than in rows
   const auto limit = static_cast<int64_t>(device.max_binding_bytes());
   return std::clamp(limit / row_bytes / kSlabRows * kSlabRows, kSlabRows, kSlabColumns);
 }
@@ -84,7 +84,11 @@ vulkan::BufferRange record_prepare_x(vulkan::Recorder& recorder, const LinearPro
 
 void record_linear(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
                    const LinearBuffers& buffers) {
-  const LinearKernel kernel = LinearChoices::of(recorder.device()).get(family, problem);
+  record_linear(recorder, LinearChoices::of(recorder.device()).get(family, problem), problem, buffers);
+}
+
+void record_linear(vulkan::Recorder& recorder, const LinearKernel& kernel, const LinearProblem& problem,
+                   const LinearBuffers& buffers) {
   const bool row_major = problem.M == 1 || problem.N % 4 == 0 || problem.float_output;
   if (row_major) {
     record_linear_dispatch(recorder, kernel, problem, buffers);

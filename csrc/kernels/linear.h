@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "kernels/kernel_family.h"
+#include "kernels/linear_dispatch.h"
 #include "kernels/linear_types.h"
 #include "kernels/weights.h"
 #include "vulkan/device.h"
@@ -11,7 +12,8 @@
 
 namespace q8ta::kernels {
 
-/// Columns of y that one dispatch computes, a multiple of kSlabRows: their weights fit into one binding.
+/// Columns of y that one dispatch computes, a multiple of kSlabRows: their weights fit into one binding in
+/// any order that kernels read.
 int64_t slab_columns(const vulkan::Device& device, int64_t K);
 
 /// x [M, K], row-major, as record_linear wants it: rows of padded_row_bytes(K), which it is already if K is a
@@ -20,8 +22,12 @@ int64_t slab_columns(const vulkan::Device& device, int64_t K);
 vulkan::BufferRange record_prepare_x(vulkan::Recorder& recorder, const LinearProblem& problem,
                                      const vulkan::ByteRange& x);
 
-/// Records y = linear(x) for weights of at most slab_columns() rows. y is row-major and written in whole
-/// words.
+/// Records y = linear(x) for weights of at most slab_columns() rows, in the order that the kernel reads. y is
+/// row-major and written in whole words.
+void record_linear(vulkan::Recorder& recorder, const LinearKernel& kernel, const LinearProblem& problem,
+                   const LinearBuffers& buffers);
+
+/// The same for weights in rows, by the kernel that LinearChoices has for them.
 void record_linear(vulkan::Recorder& recorder, const KernelFamily& family, const LinearProblem& problem,
                    const LinearBuffers& buffers);
 

@@ -23,6 +23,10 @@ void add(std::vector<LinearPlan>& plans, const std::vector<LinearPlan>& more) {
 
 std::vector<LinearPlan> linear_candidates(const vulkan::DeviceInfo& info, const KernelFamily& family,
                                           const LinearProblem& problem) {
+  if (problem.weight_order == PackOrder::tiles) {
+    if (!family.matrix) return {};
+    return linear_gemm_coopmat_candidates(info, family, problem);
+  }
   std::vector<LinearPlan> plans{plan_linear(info, family, problem)};
   add(plans, linear_gemv_candidates(info, family, problem));
   if (linear_rows_fits(info, family, problem)) add(plans, {plan_linear_rows(info, family, problem)});

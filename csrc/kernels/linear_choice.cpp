@@ -73,7 +73,8 @@ LinearChoices::LinearChoices(vulkan::Device& device)
 
 LinearChoices::Key LinearChoices::key_of(const KernelFamily& family, const LinearProblem& problem) {
   const uint32_t flags = (problem.float_output ? 1U : 0U) | (family.int_dot ? 2U : 0U) |
-                         (family.subgroup ? 4U : 0U) | (family.matrix ? 8U : 0U);
+                         (family.subgroup ? 4U : 0U) | (family.matrix ? 8U : 0U) |
+                         (problem.weight_order == PackOrder::tiles ? 16U : 0U);
   return {problem.M, problem.K, problem.N, flags};
 }
 
@@ -83,17 +84,34 @@ LinearChoices::Slot& LinearChoices::slot_of(const Key& key) {
   return slots_[hash >> 54U];
 }
 
-LinearKernel LinearChoices::get(const KernelFamily& family, const LinearProblem& problem) {
-  const Key key = key_of(family, problem);
+template <typename Choose>
+LinearKernel LinearChoices::remembered(const Key& key, Choose choose) {
   Slot& slot = slot_of(key);
   {
     const std::lock_guard lock(slots_mutex_);
     if (slot.key == key) return slot.kernel;
   }
   const std::lock_guard choosing(choosing_mutex_);
-  const LinearKernel kernel = choose(family, problem);
+  const LinearKernel kernel = choose();
   const std::lock_guard lock(slots_mutex_);
   slot = {key, kernel};
+  return kernel;
+}
+
+LinearKernel LinearChoices::get(const KernelFamily& family, const LinearProblem& problem) {
+  return remembered(key_of(family, problem),
+                    [&] { return make_linear_kernel(device_, choose(family, problem)); });
+}
+
+std::optional<LinearKernel> LinearChoices::get_in_tiles(const KernelFamily& family,
+                                                        const LinearProblem& problem) {
+  LinearProblem in_tiles = problem;
+  in_tiles.weight_order = PackOrder::tiles;
+  const LinearKernel kernel = remembered(key_of(family, in_tiles), [&] {
+    const std::optional<LinearPlan> plan = choose_in_tiles(family, in_tiles);
+    return plan ? make_linear_kernel(device_, *plan) : LinearKernel{};
+  });
+  if (kernel.pipeline == nullptr) return std::nullopt;
   return kernel;
 }
 
@@ -102,7 +120,7 @@ void LinearChoices::forget_kernels() {
   slots_.fill({});
 }
 
-LinearKernel LinearChoices::choose(const KernelFamily& asked, const LinearProblem& problem) {
+LinearPlan LinearChoices::choose(const KernelFamily& asked, const LinearProblem& problem) {
   for (;;) {
     const KernelFamily family = without_switched_off(asked);
     const LinearPlan plan = plan_linear(device_.info(), family, problem);
@@ -116,8 +134,25 @@ LinearKernel LinearChoices::choose(const KernelFamily& asked, const LinearProble
       tune(family, problem);
       better = tuned(family, problem);
     }
-    return make_linear_kernel(device_, better.value_or(plan));
+    return better.value_or(plan);
   }
+}
+
+std::optional<LinearPlan> LinearChoices::choose_in_tiles(const KernelFamily& asked,
+                                                         const LinearProblem& problem) {
+  LinearProblem in_rows = problem;
+  in_rows.weight_order = PackOrder::padded_rows;
+  const LinearPlan usual = choose(asked, in_rows);
+  if (!usual.faster_in_tiles) return std::nullopt;
+  const KernelFamily family = without_switched_off(asked);
+  for (const LinearPlan& plan : linear_candidates(device_.info(), family, problem)) {
+    if (variant_of(plan) != variant_of(usual)) continue;
+    const std::string fault = find_fault(plan, problem);
+    if (fault.empty()) return plan;
+    switch_off(family, plan, in_rows, fault);
+    break;
+  }
+  return std::nullopt;
 }
 
 std::string LinearChoices::find_fault(const LinearPlan& plan, const LinearProblem& problem) {
@@ -128,7 +163,8 @@ std::string LinearChoices::find_fault(const LinearPlan& plan, const LinearProble
     right_.insert(pipeline);
     return "";
   }
-  return std::string(plan.kernel) + " (" + variant_of(plan) + ") for " + sizes(problem) + ": " + difference;
+  return std::string(plan.kernel) + " (" + variant_of(plan) + ") for " + sizes(problem) +
+         (problem.weight_order == PackOrder::tiles ? ", weights in tiles: " : ": ") + difference;
 }
 
 void LinearChoices::switch_off(const KernelFamily& family, const LinearPlan& plan,

@@ -32,10 +32,14 @@ class LinearChoices final : public vulkan::PipelineCompanion {
 
   static LinearChoices& of(vulkan::Device& device) { return device.pipelines().companion<LinearChoices>(); }
 
-  /// The kernel for M, K, N and the kind of output. The first time it is chosen, and its pipeline is tested;
-  /// a feature whose kernel is wrong is switched off with a warning, and plainer kernels serve. Throws Error
-  /// if the plainest kernel is wrong.
+  /// The kernel for M, K, N and the kind of output, of weights in rows. The first time it is chosen, and its
+  /// pipeline is tested; a feature whose kernel is wrong is switched off with a warning, and plainer kernels
+  /// serve. Throws Error if the plainest kernel is wrong.
   LinearKernel get(const KernelFamily& family, const LinearProblem& problem);
+
+  /// The same kernel and tile for weights in PackOrder::tiles, tested likewise; empty if get()'s would not be
+  /// faster then.
+  std::optional<LinearKernel> get_in_tiles(const KernelFamily& family, const LinearProblem& problem);
 
   /// From now on problems of this one's shape class are computed by the candidate of this name
   /// (variant_of); an empty name is the usual choice again.
@@ -59,16 +63,19 @@ class LinearChoices final : public vulkan::PipelineCompanion {
     bool operator==(const Key&) const = default;
   };
   struct Slot {
-    Key key;  // M is never 0
-    LinearKernel kernel;
+    Key key;              // M is never 0
+    LinearKernel kernel;  // without a pipeline if there is none for this order of weights
   };
   static constexpr size_t kSlots = 1024;
 
   static Key key_of(const KernelFamily& family, const LinearProblem& problem);
   Slot& slot_of(const Key& key);
+  template <typename Choose>
+  LinearKernel remembered(const Key& key, Choose choose);
   void forget_kernels();
 
-  LinearKernel choose(const KernelFamily& family, const LinearProblem& problem);
+  LinearPlan choose(const KernelFamily& family, const LinearProblem& problem);
+  std::optional<LinearPlan> choose_in_tiles(const KernelFamily& family, const LinearProblem& problem);
   KernelFamily without_switched_off(KernelFamily family);
   void find_out_lanes(KernelFamily& family);
   std::string find_fault(const LinearPlan& plan, const LinearProblem& problem);

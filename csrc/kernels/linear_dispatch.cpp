@@ -27,7 +27,7 @@ LinearKernel make_linear_kernel(vulkan::Device& device, const LinearPlan& plan) 
   vulkan::PipelineSpec spec = plan.spec;
   spec.bindings = 6;
   spec.push_constant_bytes = sizeof(LinearPushConstants);
-  return {&device.pipelines().get(spec), plan.workgroups, plan.kernel};
+  return {&device.pipelines().get(spec), plan.workgroups, plan.kernel, plan.faster_in_tiles};
 }
 
 void record_linear_dispatch(vulkan::Recorder& recorder, const LinearKernel& kernel,

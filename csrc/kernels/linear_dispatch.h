@@ -9,13 +9,14 @@ namespace q8ta::kernels {
 struct LinearKernel {
   const vulkan::Pipeline* pipeline = nullptr;
   uint32_t workgroups = 0;
-  const char* name = "";  ///< for the profile
+  const char* name = "";         ///< for the profile
+  bool faster_in_tiles = false;  ///< LinearPlan's
 };
 
 LinearKernel make_linear_kernel(vulkan::Device& device, const LinearPlan& plan);
 
-/// Records its dispatch. The ranges of x and weights hold rows of padded_row_bytes(K); y is whole
-/// words.
+/// Records its dispatch. The range of x holds rows of padded_row_bytes(K), that of the weights whatever the
+/// plan reads; y is whole words.
 void record_linear_dispatch(vulkan::Recorder& recorder, const LinearKernel& kernel,
                             const LinearProblem& problem, const LinearBuffers& buffers);
 

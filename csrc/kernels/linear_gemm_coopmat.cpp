@@ -38,13 +38,17 @@ struct MatrixTile {
 
 constexpr uint32_t kOwnSumsColumns = 16;  // N is a multiple of them then
 
+/// Multiplications from which a second copy of the weights, in tiles, is worth its memory. On an H200
+/// 1024x4096x4096, twice as many, takes 55.3 us with it and 60.7 without; smaller products were not measured.
+constexpr uint64_t kWorthTiles = uint64_t{1} << 33U;
+
 // Found on an H200, the best of hundreds of variants for each shape; microseconds with weights from memory.
 // What it gave at 4096^3, where the kernel before took 249: two tiles a turn of the loop (6), another start
 // along K in each workgroup (5), reads that pass by the first cache (9), sums that lanes finish themselves
 // (12). Two tiles ahead in registers, words of later tiles read ahead into the cache, two buffers in shared
-// memory, products between the barriers, and two workgroups a multiprocessor were no better. Weights in tiles
-// would give 14 more there, and 5 of 61 at 1024x4096x4096, for a second copy of all weights.
-constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, true};     // 4096^3 224, 1024x4096x4096 60.7
+// memory, products between the barriers, and two workgroups a multiprocessor were no better. In brackets: of
+// weights in tiles.
+constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, true};     // 4096^3 224 (209), 8192^3 1730 (1584)
 constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1, false, true};  // 1024x2048x2048 19.0, 512x4096x4096 33.8
 constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 2, false, true};   // 256x2048x2048 10.9
 constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2, false, true};  // 32x4096x11008 22.4
@@ -71,6 +75,15 @@ constexpr std::array<Choice, 8> kChoices{{
     {kRows32, kAnyRows, 0},
 }};
 
+/// Whether the kernel can take weights from PackOrder::tiles: a tile is one block along K and some blocks of
+/// rows, and the chunks that a thread takes follow the order of the block's.
+bool can_read_tiles(const MatrixTile& tile, bool own_sums, uint32_t threads) {
+  constexpr uint32_t kSide = kTileSide;
+  constexpr uint32_t kChunks = kSide * kSide / 16;
+  return own_sums && tile.tile_k == kSide && tile.tile_n % kSide == 0 &&
+         (kChunks % threads == 0 || threads % kChunks == 0);
+}
+
 const MatrixTile* choose_tile(const vulkan::DeviceInfo& info, const vulkan::CooperativeMatrixShape& matrix,
                               const LinearProblem& problem) {
   const MatrixTile* last_fitting = nullptr;
@@ -83,21 +96,27 @@ const MatrixTile* choose_tile(const vulkan::DeviceInfo& info, const vulkan::Coop
   return last_fitting;
 }
 
-LinearPlan make_plan(const vulkan::DeviceInfo& info, const KernelFamily& family, const LinearProblem& problem,
-                     const MatrixTile& tile) {
+/// Empty if the tile cannot read weights in the problem's order; it always can if they lie in rows.
+std::optional<LinearPlan> make_plan(const vulkan::DeviceInfo& info, const KernelFamily& family,
+                                    const LinearProblem& problem, const MatrixTile& tile) {
   const vulkan::CooperativeMatrixShape& matrix = *family.matrix;
   constexpr uint32_t kTurn = 2;  // tiles along K
+  const uint32_t threads = tile.subgroups() * info.subgroup_size;
   const bool k_tail = padded_row_bytes(problem.K) % (kTurn * tile.tile_k) != 0;
   const bool inside = problem.M % tile.tile_m == 0 && problem.N % tile.tile_n == 0;
   const bool own_sums = family.own_sums && tile.can_own_sums(matrix) && problem.N % kOwnSumsColumns == 0;
+  const bool reads_tiles = can_read_tiles(tile, own_sums, threads);
+  const bool in_tiles = problem.weight_order == PackOrder::tiles;
+  if (in_tiles && !reads_tiles) return std::nullopt;
   LinearPlan plan;
   plan.spec.shader = "linear_gemm_coopmat";
-  plan.spec.set_constants({tile.subgroups() * info.subgroup_size, problem.float_output ? 1U : 0U,
-                           k_tail ? 1U : 0U, info.subgroup_size, matrix.M, matrix.N, matrix.K, tile.tile_m,
-                           tile.tile_n, tile.tile_k, tile.subgroups_m, tile.subgroups_n, tile.slices,
-                           inside ? 1U : 0U, tile.streamed ? 1U : 0U, tile.rotated ? 1U : 0U,
+  plan.spec.set_constants({threads, problem.float_output ? 1U : 0U, k_tail ? 1U : 0U, info.subgroup_size,
+                           matrix.M, matrix.N, matrix.K, tile.tile_m, tile.tile_n, tile.tile_k,
+                           tile.subgroups_m, tile.subgroups_n, tile.slices, inside ? 1U : 0U,
+                           tile.streamed ? 1U : 0U, tile.rotated ? 1U : 0U, in_tiles ? 1U : 0U,
                            own_sums ? 1U : 0U});
-  plan.problem_constants |= 1U << 2U | 1U << 13U | 1U << 16U;  // k_tail, inside, own_sums
+  plan.problem_constants |=
+      1U << 2U | 1U << 13U | 1U << 16U | 1U << 17U;  // k_tail, inside, in_tiles, own_sums
   plan.whole_m = inside ? tile.tile_m : 1;
   plan.whole_n = inside ? tile.tile_n : own_sums ? kOwnSumsColumns : 1;
   plan.spec.requires_subgroup_size = true;
@@ -105,6 +124,8 @@ LinearPlan make_plan(const vulkan::DeviceInfo& info, const KernelFamily& family,
   plan.tile_n = tile.tile_n;
   plan.workgroups = static_cast<uint32_t>(tile_count(problem, tile.tile_m, tile.tile_n));
   plan.kernel = family.gemm_name(problem.float_output);
+  plan.faster_in_tiles =
+      !in_tiles && reads_tiles && uint64_t{problem.M} * problem.K * problem.N >= kWorthTiles;
   return plan;
 }
 
@@ -128,7 +149,7 @@ std::optional<vulkan::CooperativeMatrixShape> choose_cooperative_matrix(const vu
 
 LinearPlan plan_linear_gemm_coopmat(const vulkan::DeviceInfo& info, const KernelFamily& family,
                                     const LinearProblem& problem) {
-  return make_plan(info, family, problem, *choose_tile(info, *family.matrix, problem));
+  return *make_plan(info, family, problem, *choose_tile(info, *family.matrix, problem));
 }
 
 std::optional<OwnSumsTrial> own_sums_trial(const vulkan::DeviceInfo& info, const KernelFamily& family) {
@@ -141,7 +162,7 @@ std::optional<OwnSumsTrial> own_sums_trial(const vulkan::DeviceInfo& info, const
   problem.M = choice->tile.tile_m;
   problem.N = choice->tile.tile_n;
   problem.K = 3 * choice->tile.tile_k;
-  return OwnSumsTrial{make_plan(info, family, problem, choice->tile), problem};
+  return OwnSumsTrial{*make_plan(info, family, problem, choice->tile), problem};
 }
 
 std::vector<LinearPlan> linear_gemm_coopmat_candidates(const vulkan::DeviceInfo& info,
@@ -154,7 +175,7 @@ std::vector<LinearPlan> linear_gemm_coopmat_candidates(const vulkan::DeviceInfo&
         std::any_of(seen.begin(), seen.end(), [&](const MatrixTile* tile) { return *tile == choice.tile; });
     if (again || !choice.tile.fits(info, *family.matrix)) continue;
     seen.push_back(&choice.tile);
-    plans.push_back(make_plan(info, family, problem, choice.tile));
+    if (auto plan = make_plan(info, family, problem, choice.tile)) plans.push_back(*plan);
   }
   return plans;
 }

@@ -24,7 +24,7 @@ struct OwnSumsTrial {
 /// Empty if no tile relies on it.
 std::optional<OwnSumsTrial> own_sums_trial(const vulkan::DeviceInfo& info, const KernelFamily& family);
 
-/// Its tiles that fit the device.
+/// Its tiles that fit the device and can read weights in the problem's order.
 std::vector<LinearPlan> linear_gemm_coopmat_candidates(const vulkan::DeviceInfo& info,
                                                        const KernelFamily& family,
                                                        const LinearProblem& problem);

@@ -12,7 +12,7 @@ namespace q8ta::kernels {
 /// Which shader computes a problem, how it is specialized, and how many workgroups that takes.
 ///
 /// Every kernel reads x and weights as rows of padded_row_bytes(K), zero behind K, and writes PACKED_INT8_4W
-/// (row-major bytes if N % 4 == 0) or row-major float32.
+/// (row-major bytes if N % 4 == 0) or row-major float32. Some can read weights in PackOrder::tiles instead.
 struct LinearPlan {
   vulkan::PipelineSpec spec;
   uint32_t workgroups = 0;
@@ -22,9 +22,10 @@ struct LinearPlan {
   uint32_t whole_m = 1;  ///< of what the M and N of every problem for this pipeline are multiples
   uint32_t whole_n = 1;
   uint32_t problem_constants = 1U << 1U;  ///< bits of the constants that follow from the problem
+  bool faster_in_tiles = false;           ///< the same tile is, of weights in PackOrder::tiles
 };
 
-/// The fastest plan that is known for the device's kind and the problem's M, K, N.
+/// The fastest plan that is known for the device's kind and the problem's M, K, N, of weights in rows.
 LinearPlan plan_linear(const vulkan::DeviceInfo& info, const KernelFamily& family,
                        const LinearProblem& problem);
 

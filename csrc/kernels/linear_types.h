@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/layout.h"
 #include "vulkan/buffer.h"
 
 namespace q8ta::kernels {
@@ -23,7 +24,8 @@ struct LinearProblem {
   Quantization quantization;
   bool has_bias = false;
   bool relu = false;
-  bool float_output = false;  ///< linear_dequant: y after the activation, not quantized
+  bool float_output = false;                        ///< linear_dequant: y after the activation, not quantized
+  PackOrder weight_order = PackOrder::padded_rows;  ///< or tiles, for kernels that can read them
 };
 
 /// Parameters of the output channels in host memory; `bias` may be null.

@@ -16,7 +16,16 @@ struct PackPushConstants {
   uint32_t rows, columns, words_per_row, word_count, first_byte, byte_count;
 };
 
-uint32_t shader_order(PackOrder order) { return order == PackOrder::blocks_4h4w ? 1 : 0; }
+uint32_t shader_order(PackOrder order) {
+  switch (order) {
+    case PackOrder::blocks_4h4w:
+      return 1;
+    case PackOrder::tiles:
+      return 2;
+    default:
+      return 0;
+  }
+}
 
 const char* pack_name(PackOrder order) {
   switch (order) {
@@ -24,6 +33,8 @@ const char* pack_name(PackOrder order) {
       return "pack/4w";
     case PackOrder::blocks_4h4w:
       return "pack/4h4w";
+    case PackOrder::tiles:
+      return "pack/tiles";
     default:
       return "pack/padded_rows";
   }
@@ -31,11 +42,6 @@ const char* pack_name(PackOrder order) {
 
 const char* unpack_name(PackOrder order) {
   return order == PackOrder::blocks_4h4w ? "unpack/4h4w" : "unpack/4w";
-}
-
-int64_t words_per_row(const Matrices& matrices, PackOrder order) {
-  if (order == PackOrder::padded_rows) return padded_row_bytes(matrices.columns) / 4;
-  return ceil_div(matrices.columns, 4);
 }
 
 void record(vulkan::Recorder& recorder, std::string_view shader, const vulkan::BufferRange& from,
@@ -48,7 +54,7 @@ void record(vulkan::Recorder& recorder, std::string_view shader, const vulkan::B
   spec.push_constant_bytes = sizeof(PackPushConstants);
   const PackPushConstants arguments{static_cast<uint32_t>(matrices.rows),
                                     static_cast<uint32_t>(matrices.columns),
-                                    static_cast<uint32_t>(words_per_row(matrices, order)),
+                                    static_cast<uint32_t>(packed_row_words(matrices.columns, order)),
                                     static_cast<uint32_t>(word_count),
                                     first_byte,
                                     static_cast<uint32_t>(matrices.bytes())};
@@ -60,17 +66,6 @@ void record(vulkan::Recorder& recorder, std::string_view shader, const vulkan::B
 }
 
 }  // namespace
-
-int64_t packed_words(const Matrices& matrices, PackOrder order) {
-  switch (order) {
-    case PackOrder::rows_4w:
-      return packed_words(matrices, Layout::packed_int8_4w);
-    case PackOrder::blocks_4h4w:
-      return packed_words(matrices, Layout::packed_int8_4h4w);
-    default:
-      return matrices.count * matrices.rows * words_per_row(matrices, order);
-  }
-}
 
 void record_pack(vulkan::Recorder& recorder, const vulkan::ByteRange& source, const Matrices& matrices,
                  PackOrder order, const vulkan::BufferRange& packed, const char* op) {

@@ -9,6 +9,7 @@
 #include "kernels/host_gemm.h"
 #include "kernels/layout.h"
 #include "kernels/linear_dispatch.h"
+#include "kernels/pack.h"
 #include "vulkan/buffer.h"
 #include "vulkan/trial.h"
 
@@ -101,6 +102,17 @@ Buffer upload(vulkan::Device& device, const std::vector<T>& values) {
   return buffer;
 }
 
+/// The weights in the problem's order, of which `rows` are PackOrder::padded_rows.
+vulkan::BufferRange record_reorder(vulkan::Recorder& recorder, const LinearProblem& problem,
+                                   const vulkan::BufferRange& rows) {
+  if (problem.weight_order == PackOrder::padded_rows) return rows;
+  const Matrices matrix{1, problem.N, padded_row_bytes(problem.K)};
+  const vulkan::BufferRange packed =
+      recorder.scratch(static_cast<VkDeviceSize>(4 * packed_words(matrix, problem.weight_order)));
+  record_pack(recorder, {rows, 0}, matrix, problem.weight_order, packed, "self-test");
+  return packed;
+}
+
 /// y [M, N], row-major. The kernels write int8 in rows of whole words.
 std::vector<std::byte> compute_on_device(vulkan::Device& device, const LinearPlan& plan,
                                          const Inputs& inputs) {
@@ -116,9 +128,11 @@ std::vector<std::byte> compute_on_device(vulkan::Device& device, const LinearPla
   std::memset(y.mapped(), 0x5a, y.size());  // what is not written is not right by chance
   y.flush(0, y.size());
   vulkan::Trial trial(device);
-  record_linear_dispatch(
-      trial, make_linear_kernel(device, plan), problem,
-      {x.range(), weights.range(), {weight_sums.range(), weight_scales.range(), bias.range()}, y.range()});
+  record_linear_dispatch(trial, make_linear_kernel(device, plan), problem,
+                         {x.range(),
+                          record_reorder(trial, problem, weights.range()),
+                          {weight_sums.range(), weight_scales.range(), bias.range()},
+                          y.range()});
   trial.run();
   y.invalidate(0, y.size());
   std::vector<std::byte> result;

@@ -34,7 +34,8 @@ class Workload {
   Workload(vulkan::Device& device, const LinearProblem& problem)
       : device_(device),
         problem_(problem),
-        weight_bytes_(VkDeviceSize{problem.N} * static_cast<VkDeviceSize>(padded_row_bytes(problem.K))),
+        weight_bytes_(static_cast<VkDeviceSize>(
+            4 * packed_words(Matrices{1, problem.N, problem.K}, problem.weight_order))),
         stride_(vulkan::round_up(weight_bytes_, device.binding_alignment())),
         // A software device shares the host's caches with whatever else runs.
         copies_(device.info().software() ? 1

@@ -82,6 +82,17 @@ size_t WeightCache::bytes() {
   return total;
 }
 
+bool WeightCache::drop_spare() {
+  std::vector<Part> parts;
+  {
+    const std::lock_guard lock(mutex_);
+    parts = parts_;
+  }
+  bool dropped = false;
+  for (const Part& part : parts) dropped = part.drop_spare() || dropped;
+  return dropped;
+}
+
 void WeightCache::add_part(Part part) {
   const std::lock_guard lock(mutex_);
   parts_.push_back(std::move(part));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/weights.h"
+#include "vulkan/error.h"
 
 namespace q8ta::kernels {
 
@@ -60,10 +61,14 @@ class WeightCache {
   /// Bytes on the devices.
   size_t bytes();
 
-  /// Packed weights that are kept elsewhere (those of vk tensors), for clear() and bytes().
+  /// Frees what calls are only faster with, for a call that memory has run out for. False if there is none.
+  bool drop_spare();
+
+  /// Packed weights that are kept elsewhere (those of vk tensors).
   struct Part {
     std::function<void()> clear;
     std::function<size_t()> bytes;
+    std::function<bool()> drop_spare;
   };
   void add_part(Part part);
 
@@ -76,6 +81,18 @@ class WeightCache {
   std::unordered_map<WeightKey, CachedWeights, Hash> entries_;
   std::vector<Part> parts_;
 };
+
+/// Does work that takes memory of a device by itself, and where that has run out does it again without what
+/// is spare. Nothing of it may be wrong if it is begun twice.
+template <typename Work>
+auto with_spare_memory(Work work) {
+  try {
+    return work();
+  } catch (const vulkan::OutOfMemory&) {
+    if (!WeightCache::instance().drop_spare()) throw;
+  }
+  return work();
+}
 
 /// Called with a new owning AtenTensorHandle for each tensor that is cached. True if the callee will call
 /// WeightCache::forget when the tensor's storage dies; else the cache keeps the tensor alive.

@@ -15,24 +15,28 @@ constexpr int64_t kStagedBytes = int64_t{16} << 20;
 
 }  // namespace
 
-DeviceWeights::DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed)
-    : row_bytes_(padded_row_bytes(K)),
-      buffer_(device, vulkan::MemoryUse::device_local, static_cast<VkDeviceSize>(N * row_bytes_)) {
+DeviceWeights::DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed,
+                             PackOrder order)
+    : K_(K),
+      order_(order),
+      buffer_(device, vulkan::MemoryUse::device_local,
+              static_cast<VkDeviceSize>(4 * packed_words({1, N, K}, order))) {
   // Several submissions, so that neither the staging memory nor a binding nor a watchdog sees all of a big
   // matrix.
-  const int64_t source_row_bytes = packed ? row_bytes_ : K;
+  const int64_t source_row_bytes = packed ? padded_row_bytes(K) : K;
   const int64_t chunk_rows = std::max(kSlabRows, kStagedBytes / source_row_bytes / kSlabRows * kSlabRows);
   const vulkan::StreamPool::Lease stream = device.streams().acquire();
   for (int64_t first = 0; first < N; first += chunk_rows) {
     const int64_t chunk = std::min(chunk_rows, N - first);
+    const vulkan::BufferRange destination = rows(first, chunk);
     stream->begin();
     const vulkan::ByteRange source =
         stream->upload(weights + first * source_row_bytes, static_cast<size_t>(chunk * source_row_bytes));
-    if (packed) {
-      stream->copy(source.bytes(static_cast<VkDeviceSize>(chunk * row_bytes_)), rows(first, chunk),
+    if (packed && order == PackOrder::padded_rows) {
+      stream->copy(source.bytes(destination.size), destination,
                    {"weights", "copy", static_cast<uint32_t>(chunk), static_cast<uint32_t>(K), 0});
     } else {
-      record_pack(*stream, source, {1, chunk, K}, PackOrder::padded_rows, rows(first, chunk), "weights");
+      record_pack(*stream, source, {1, chunk, source_row_bytes}, order, destination, "weights");
     }
     stream->submit();
     stream->wait();
@@ -40,8 +44,10 @@ DeviceWeights::DeviceWeights(vulkan::Device& device, const int8_t* weights, int6
 }
 
 vulkan::BufferRange DeviceWeights::rows(int64_t first, int64_t count) const {
-  return buffer_.range().subrange(static_cast<VkDeviceSize>(first * row_bytes_),
-                                  static_cast<VkDeviceSize>(count * row_bytes_));
+  const auto bytes = [&](int64_t rows) {
+    return static_cast<VkDeviceSize>(4 * packed_words({1, rows, K_}, order_));
+  };
+  return buffer_.range().subrange(bytes(first), bytes(count));
 }
 
 DeviceChannels::DeviceChannels(vulkan::Device& device, const HostChannels& channels, int64_t N)

@@ -8,19 +8,21 @@
 
 namespace q8ta::kernels {
 
-/// int8 weights [N, K] on a device, in PackOrder::padded_rows, which every kernel reads.
+/// int8 weights [N, K] on a device, in PackOrder::padded_rows, which every kernel reads, or in another order.
 class DeviceWeights {
  public:
   /// `weights` are N * K contiguous bytes; or, if `packed`, N rows of padded_row_bytes(K), zero behind K,
-  /// which are copied as they are. Returns when they are on the device.
-  DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed);
+  /// which are copied as they are if that is the order. Returns when they are on the device.
+  DeviceWeights(vulkan::Device& device, const int8_t* weights, int64_t N, int64_t K, bool packed,
+                PackOrder order = PackOrder::padded_rows);
 
   /// Rows first .. first + count - 1; first is a multiple of kSlabRows.
   vulkan::BufferRange rows(int64_t first, int64_t count) const;
   size_t bytes() const { return buffer_.size(); }
 
  private:
-  int64_t row_bytes_;
+  int64_t K_;
+  PackOrder order_;
   vulkan::Buffer buffer_;
 };
 

@@ -89,8 +89,8 @@ Tensor run(const LinearArguments<Tensor>& arguments) {
   if (checked.M == 0) return empty_output(arguments);
   const Tensor x = made_contiguous(arguments.x);
   const std::shared_ptr<const vulkan::Selection> selection = vulkan::current_selection();
-  return selection->device != nullptr ? run_on_device(*selection, arguments, checked, x)
-                                      : run_on_host(arguments, checked, x);
+  if (selection->device == nullptr) return run_on_host(arguments, checked, x);
+  return kernels::with_spare_memory([&] { return run_on_device(*selection, arguments, checked, x); });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "ops/pack.h"
 
 #include "kernels/pack_host_memory.h"
+#include "kernels/weight_cache.h"
 #include "ops/checks.h"
 #include "ops/pack_checks.h"
 #include "vulkan/profiler.h"
@@ -36,7 +37,7 @@ Tensor pack(const Tensor& x, int64_t layout_id) {
   const auto* rows = static_cast<const int8_t*>(dense.const_data_ptr());
   auto* words = static_cast<int32_t*>(packed.mutable_data_ptr());
   if (vulkan::Device* device = packing_device(matrices)) {
-    kernels::run_pack(*device, matrices, layout, rows, words);
+    kernels::with_spare_memory([&] { kernels::run_pack(*device, matrices, layout, rows, words); });
   } else {
     kernels::host_pack(matrices, layout, rows, words);
     profile_host("pack", "host/pack", matrices);
@@ -54,7 +55,7 @@ Tensor unpack(const Tensor& packed, int64_t layout_id, const std::vector<int64_t
   const auto* words = static_cast<const int32_t*>(dense.const_data_ptr());
   auto* rows = static_cast<int8_t*>(x.mutable_data_ptr());
   if (vulkan::Device* device = packing_device(matrices)) {
-    kernels::run_unpack(*device, matrices, layout, words, rows);
+    kernels::with_spare_memory([&] { kernels::run_unpack(*device, matrices, layout, words, rows); });
   } else {
     kernels::host_unpack(matrices, layout, words, rows);
     profile_host("unpack", "host/unpack", matrices);

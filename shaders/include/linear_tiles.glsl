@@ -1,9 +1,9 @@
 // What the tiled GEMMs share: which tile of y a workgroup computes, and the way of x and the weights from
 // global memory through registers into shared memory, TILE_K bytes of K at a time. Before it: THREADS,
 // TILE_M, TILE_N, TILE_K, TURN (the number of tiles along K is rounded up to a multiple of it), K_TAIL (the
-// last of them are not full), INSIDE, STREAMED, ROTATED, OWN_SUMS, include/linear.glsl, and WEIGHT_SLOT(row),
-// the place of a weight row in shared memory: the sum of the places of a thread's first row and of the step
-// from there.
+// last of them are not full), INSIDE, STREAMED, ROTATED, WEIGHTS_IN_TILES, OWN_SUMS, include/linear.glsl, and
+// WEIGHT_SLOT(row), the place of a weight row in shared memory: the sum of the places of a thread's first row
+// and of the step from there.
 
 // Rows are chunks of 16 bytes. One more in shared memory than in a tile makes their number odd, which lets
 // the same chunk of adjacent rows lie in different banks.
@@ -19,7 +19,7 @@ layout(set = 0, binding = 0) readonly buffer X {
   ivec4 x[];  // [m * K_blocks + k16], zero behind K
 };
 layout(set = 0, binding = 1) readonly buffer Weights {
-  ivec4 weights[];  // [n * K_blocks + k16], zero behind K
+  ivec4 weights[];  // [n * K_blocks + k16], zero behind K; or WEIGHTS_IN_TILES
 };
 // The same for STREAMED reads. On NVIDIA they pass by the cache that shares its way with shared memory.
 layout(set = 0, binding = 0) coherent readonly buffer XStreamed { ivec4 x_streamed[]; };
@@ -34,6 +34,14 @@ uint weight_rows[WEIGHT_LOADS];
 uint m_first, n_first;  // of the workgroup's tile of y
 uint K_tiles;
 uint first_tile;  // along K; the others follow, and those before it come last
+
+// WEIGHTS_IN_TILES: blocks of 64 rows and 64 bytes of K, one after the other along K, then those of the next
+// 64 rows; zero behind the matrix. The chunks of a block lie in the order in which threads take them, so that
+// eight threads read one line of 128 bytes.
+const uint BLOCK_ROWS = 64, BLOCK_CHUNKS = 256;
+uint block_row(uint chunk) { return chunk / 8 + chunk / 4 % 2 * 32; }
+// Chunks from the blocks of 64 rows to those of the next ones.
+uint block_row_chunks() { return (K_blocks + 3) / 4 * BLOCK_CHUNKS; }
 
 // False if the workgroup has nothing to do. Workgroups that run together compute a block of RASTER tiles of
 // rows, so that the caches serve most of what they read.
@@ -58,13 +66,14 @@ uint x_row(uint item) {
 }
 uint weight_row(uint item) {
   if (!OWN_SUMS || CHUNKS != 4) return x_row(item);
-  return item / 256 * 64 + item % 256 / 8 + item / 4 % 2 * 32;
+  return item / BLOCK_CHUNKS * BLOCK_ROWS + block_row(item % BLOCK_CHUNKS);
 }
 // How much farther down a thread's item i is than its first one.
 uint x_row_step(uint i) { return i * (THREADS / CHUNKS); }
 uint weight_row_step(uint i) {
   uint items = i * THREADS;
-  return !OWN_SUMS || CHUNKS != 4 ? items / CHUNKS : items / 256 * 64 + items % 256 / 8;
+  if (!OWN_SUMS || CHUNKS != 4) return items / CHUNKS;
+  return items / BLOCK_CHUNKS * BLOCK_ROWS + items % BLOCK_CHUNKS / 8;
 }
 
 bool has_x_item(uint i) { return X_LOADS_FULL || gl_LocalInvocationID.x + i * THREADS < TILE_M * CHUNKS; }
@@ -79,6 +88,11 @@ uint x_start(uint i) {
 }
 uint weight_start(uint i) {
   uint thread = gl_LocalInvocationID.x;
+  if (WEIGHTS_IN_TILES) {
+    uint item = thread + i * THREADS;
+    uint block = min(n_first / BLOCK_ROWS + item / BLOCK_CHUNKS, (N - 1) / BLOCK_ROWS);
+    return block * block_row_chunks() + item % BLOCK_CHUNKS;
+  }
   return min(n_first + weight_row(thread) + weight_row_step(i), N - 1) * K_blocks + thread % CHUNKS;
 }
 
@@ -97,6 +111,12 @@ ivec4 load_weight(uint index) { return STREAMED ? weights_streamed[index] : weig
 
 uint weight_index(uint i, uint first_chunk) {
   // Behind K any weights will do: they meet zero x.
+  if (WEIGHTS_IN_TILES) {
+    if (K_TAIL) first_chunk = min(first_chunk, (K_blocks - 1) / CHUNKS * CHUNKS);
+    uint items = i * THREADS;
+    uint step = items / BLOCK_CHUNKS * block_row_chunks() + items % BLOCK_CHUNKS;
+    return (INSIDE ? weight_first + step : weight_rows[i]) + first_chunk * BLOCK_ROWS;
+  }
   uint chunk = gl_LocalInvocationID.x % CHUNKS;
   if (K_TAIL) first_chunk = min(first_chunk + chunk, K_blocks - 1) - chunk;
   return (INSIDE ? weight_first + weight_row_step(i) * K_blocks : weight_rows[i]) + first_chunk;

@@ -52,6 +52,18 @@ std::vector<DeviceInfo> devices_of_all_kinds() {
   return devices;
 }
 
+/// Whatever the constants say: a tile is one block along K, and no block is shared by two workgroups.
+void check_reads_tiles(const kernels::LinearPlan& plan, const kernels::LinearProblem& problem) {
+  constexpr size_t kTileK = 9;
+  constexpr size_t kInTiles = 16;
+  REQUIRE(plan.spec.shader == "linear_gemm_coopmat");
+  REQUIRE(plan.spec.constants[kInTiles] == 1);
+  REQUIRE(plan.spec.constants[kTileK] == kernels::kTileSide);
+  REQUIRE(plan.tile_n % kernels::kTileSide == 0);
+  REQUIRE(problem.N % 16 == 0);
+  REQUIRE_FALSE(plan.faster_in_tiles);
+}
+
 void check_plan(const DeviceInfo& info, const kernels::KernelFamily& family, const kernels::LinearPlan& plan,
                 const kernels::LinearProblem& problem) {
   INFO(info.name, " ", kernels::variant_of(plan), " for ", problem.M, " x ", problem.K, " x ", problem.N);
@@ -103,9 +115,39 @@ TEST_CASE("plans: legal on every kind of device for every problem") {
           check_plan(info, family, plan, problem);
           REQUIRE(variants.insert(kernels::variant_of(plan)).second);
         }
+        kernels::LinearProblem in_tiles = problem;
+        in_tiles.weight_order = kernels::PackOrder::tiles;
+        std::set<std::string> readers;
+        for (const kernels::LinearPlan& plan : kernels::linear_candidates(info, family, in_tiles)) {
+          check_plan(info, family, plan, in_tiles);
+          check_reads_tiles(plan, in_tiles);
+          REQUIRE(variants.contains(kernels::variant_of(plan)));
+          readers.insert(kernels::variant_of(plan));
+        }
+        for (const kernels::LinearPlan& plan : plans) {
+          REQUIRE((!plan.faster_in_tiles || readers.contains(kernels::variant_of(plan))));
+        }
       }
     }
   }
+}
+
+TEST_CASE("plans: large products of cooperative matrices are faster of weights in tiles") {
+  const DeviceInfo info = devices_of_all_kinds().at(7);
+  const kernels::KernelFamily family = kernels::choose_family(info, {});
+  const auto faster = [&](uint32_t M, uint32_t K, uint32_t N) {
+    kernels::LinearProblem problem;
+    problem.M = M;
+    problem.K = K;
+    problem.N = N;
+    return kernels::plan_linear(info, family, problem).faster_in_tiles;
+  };
+  CHECK(faster(4096, 4096, 4096));
+  CHECK(faster(1024, 4096, 4096));
+  CHECK(faster(1025, 4095, 4112));
+  CHECK_FALSE(faster(1024, 4096, 4095));  // lanes cannot finish the sums that they hold
+  CHECK_FALSE(faster(256, 4096, 4096));
+  CHECK_FALSE(faster(4, 65536, 1 << 20));  // another kernel
 }
 
 }  // namespace q8ta::test

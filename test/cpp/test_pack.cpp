@@ -7,8 +7,10 @@
 
 #include "device.h"
 #include "kernels/layout.h"
+#include "kernels/pack.h"
 #include "kernels/pack_host_memory.h"
 #include "kernels/pack_pieces.h"
+#include "kernels/weights.h"
 #include "samples.h"
 #include "vulkan/device_stream.h"
 
@@ -17,6 +19,7 @@ namespace {
 
 using kernels::Layout;
 using kernels::Matrices;
+using kernels::PackOrder;
 
 constexpr std::array<Layout, 2> kLayouts{Layout::packed_int8_4w, Layout::packed_int8_4h4w};
 
@@ -44,6 +47,21 @@ std::vector<int8_t> expected_bytes(const Matrices& matrices, Layout layout, cons
         const int64_t flat = (matrix * matrices.rows + row) * matrices.columns + column;
         bytes.at(packed_byte(matrices, layout, matrix, row, column)) = rows[flat];
       }
+    }
+  }
+  return bytes;
+}
+
+/// One matrix in PackOrder::tiles, from its definition.
+std::vector<int8_t> expected_tiles(const Matrices& matrix, const int8_t* rows) {
+  const int64_t K64 = (matrix.columns + 63) / 64;
+  std::vector<int8_t> bytes(static_cast<size_t>((matrix.rows + 63) / 64 * K64 * 4096));
+  for (int64_t row = 0; row < matrix.rows; ++row) {
+    for (int64_t column = 0; column < matrix.columns; ++column) {
+      const int64_t block = row / 64 * K64 + column / 64;
+      const int64_t chunk = row % 32 * 8 + row / 32 % 2 * 4 + column / 16 % 4;
+      bytes.at(static_cast<size_t>(block * 4096 + chunk * 16 + column % 16)) =
+          rows[row * matrix.columns + column];
     }
   }
   return bytes;
@@ -87,6 +105,48 @@ TEST_CASE("pack and unpack on the host and on the device") {
                 kernels::run_unpack(device(), matrices, layout, from, to);
               });
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("weights are packed into tiles") {
+  for (const int64_t rows : {1, 63, 64, 65, 100, 128, 229}) {
+    for (const int64_t columns : {1, 15, 16, 63, 64, 65, 128, 200}) {
+      INFO(rows, " x ", columns);
+      const Matrices matrix{1, rows, columns};
+      const ExactBytes weights = random_rows(matrix, 0);
+      const std::vector<int8_t> expected = expected_tiles(matrix, weights.data());
+      const PoolMemory source(device(), weights.size());
+      const PoolMemory packed(device(), expected.size());
+      device().stream().upload(weights.data(), weights.size(), source.range());
+      device().stream().record([&](vulkan::Recorder& recorder) {
+        kernels::record_pack(recorder, {source.range(weights.size()), 0}, matrix, PackOrder::tiles,
+                             packed.range(expected.size()), "test");
+      });
+      REQUIRE(download(device(), packed, expected.size()) == expected);
+    }
+  }
+}
+
+TEST_CASE("weights of the host are packed into tiles in pieces") {
+  const Matrices matrix{1, 700, 40'008};
+  const ExactBytes weights = random_rows(matrix, 0);
+  const kernels::DeviceWeights on_device(device(), weights.data(), matrix.rows, matrix.columns,
+                                         /*packed=*/false, PackOrder::tiles);
+  const std::vector<int8_t> expected = expected_tiles(matrix, weights.data());
+  REQUIRE(on_device.bytes() == expected.size());
+  std::vector<int8_t> bytes(expected.size());
+  device().stream().download(on_device.rows(0, matrix.rows), bytes.size(), bytes.data());
+  REQUIRE(bytes == expected);
+}
+
+TEST_CASE("whole blocks of a packed matrix come before its other rows") {
+  for (const PackOrder order : {PackOrder::padded_rows, PackOrder::tiles}) {
+    for (const int64_t columns : {1, 16, 65, 1000}) {
+      const auto words = [&](int64_t rows) { return kernels::packed_words({1, rows, columns}, order); };
+      for (const int64_t rows : {1, 64, 300}) {
+        REQUIRE(words(512) + words(rows) == words(512 + rows));
       }
     }
   }

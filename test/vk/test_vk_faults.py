@@ -272,3 +272,103 @@ def test_an_event_without_a_point_has_no_time():
         assert begin.elapsed_time(end) >= 0
         """
     )
+
+
+IN_TILES = """
+import gc
+
+def right(sample, wanted):
+    assert torch.equal(sample.call("linear").cpu(), wanted)
+
+def in_tiles(sample):
+    return torch.ops.q8ta_vk_testing.weights_in_tiles(sample.weights)
+
+def bytes_kept():
+    gc.collect()
+    return q8ta_ops.weight_cache_size()
+
+q8ta_ops.clear_weight_cache()
+kept = make_sample((3,), 200, 300, seed=5).mapped(lambda tensor: tensor.to("vk"))
+wanted = kept.expected("linear")
+right(kept, wanted)
+rows_alone = bytes_kept()
+in_tiles(kept)
+assert bytes_kept() > rows_alone > 0
+torch.vk.empty_cache()
+"""
+
+
+def test_weights_in_tiles_make_room_for_tensors():
+    """Here for one of their size, which the driver cannot give: they are the first to go, and stay away."""
+    run_on_vk(
+        IN_TILES
+        + textwrap.dedent(
+            """
+            size = in_tiles(kept).nbytes
+            with layer.failing("CreateBuffer", OUT_OF_DEVICE_MEMORY):
+                tensor = torch.empty(size, dtype=torch.uint8, device="vk")
+                assert bytes_kept() == rows_alone
+            assert in_tiles(kept) is None
+            right(kept, wanted)
+            del tensor
+            torch.vk.empty_cache()
+            assert in_tiles(kept) is not None
+            """
+        )
+    )
+
+
+def test_a_copy_in_tiles_that_the_driver_has_no_memory_for():
+    run_on_vk(
+        IN_TILES
+        + textwrap.dedent(
+            """
+            other = make_sample((3,), 3000, 300, seed=6).mapped(lambda tensor: tensor.to("vk"))
+            expected_of_other = other.expected("linear")
+            with layer.failing("CreateBuffer", OUT_OF_DEVICE_MEMORY):
+                assert in_tiles(other) is None
+                assert in_tiles(kept) is not None
+            assert in_tiles(other) is None
+            right(other, expected_of_other)
+            """
+        )
+    )
+
+
+def test_weights_in_tiles_make_room_for_calls_with_cpu_tensors():
+    """These do not ask torch's allocator."""
+    run_on_vk(
+        IN_TILES
+        + textwrap.dedent(
+            """
+            on_cpu = make_sample((3,), 200, 300, seed=7)
+            expected_on_cpu = on_cpu.expected("linear")
+            with layer.failing("CreateBuffer", OUT_OF_DEVICE_MEMORY, sticky=False):
+                right(on_cpu, expected_on_cpu)
+            assert layer.failed() > 0
+            assert in_tiles(kept) is None
+            """
+        )
+    )
+
+
+def test_weights_in_tiles_make_room_for_what_linear_takes_itself():
+    """Scratch memory for x in padded rows."""
+    run_on_vk(
+        IN_TILES
+        + textwrap.dedent(
+            """
+            tall = make_sample((9000,), 205, 8, seed=8).mapped(lambda tensor: tensor.to("vk"))
+            expected_of_tall = tall.expected("linear")
+            right(tall.replaced(x=tall.x[:3]), expected_of_tall[:3])  # the kernel, the weights
+            y = torch.empty(9000 * 8, dtype=torch.int8, device="vk")
+            del y  # memory for y
+            in_tiles(kept)
+            layer.forget_counts()
+            with layer.failing("CreateBuffer", OUT_OF_DEVICE_MEMORY, sticky=False):
+                right(tall, expected_of_tall)
+            assert layer.failed() == 1
+            assert in_tiles(kept) is None
+            """
+        )
+    )
