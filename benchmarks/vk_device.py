@@ -16,6 +16,7 @@ compiled requantization), compiled as a whole and layer by layer. Results are co
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import statistics
@@ -42,14 +43,17 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Settings:
-    count: int = 200
-    warm_up: int = 20
+    count: int = (
+        40  # in each of so many rounds, through which the host's and others' ups and downs are spread
+    )
+    rounds: int = 9
+    warm_up: int = 5
     profiled: int = 20
     # A GPU that was idle, while something was compiled for instance, runs at lower clocks at first
     busy_seconds: float = 1.5
 
 
-QUICK = Settings(count=5, warm_up=1, profiled=2, busy_seconds=0.0)
+QUICK = Settings(count=5, rounds=1, warm_up=1, profiled=2, busy_seconds=0.0)
 
 
 class Int8Layer(nn.Module):
@@ -151,12 +155,18 @@ def keep_busy(seconds: float) -> None:
         torch.vk.synchronize()
 
 
-def vk_wall(run: Run, settings: Settings) -> float:
-    return median_us(run, torch.vk.synchronize, count=settings.count, warm_up=settings.warm_up)
-
-
-def vk_queue(run: Run, settings: Settings) -> float:
-    return queue_us(run, torch.vk.synchronize, count=settings.count, warm_up=settings.warm_up)
+def times_in_rounds(runs: dict[str, Run], settings: Settings) -> Figures:
+    """Median wall time of each run, and until it is queued; the lowest and highest of the rounds of each."""
+    rounds: dict[str, list[float]] = {}
+    for _ in range(settings.rounds):
+        for name, run in runs.items():
+            for suffix, measure in (("_us", median_us), ("_queue_us", queue_us)):
+                taken = measure(run, torch.vk.synchronize, count=settings.count, warm_up=settings.warm_up)
+                rounds.setdefault(name + suffix, []).append(taken)
+    figures: Figures = {}
+    for name, times in rounds.items():
+        figures |= {name: statistics.median(times), f"{name}_low": min(times), f"{name}_high": max(times)}
+    return figures
 
 
 def kernel_times(run: Run, settings: Settings) -> tuple[Figures, str]:
@@ -175,17 +185,6 @@ def kernel_times(run: Run, settings: Settings) -> tuple[Figures, str]:
     }, profile.table()
 
 
-def compiled_us(model: nn.Module, x: Tensor, expected: Tensor, backend: str, settings: Settings) -> Figures:
-    torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, backend=backend)
-    assert torch.equal(compiled(x).cpu(), expected), f"compiled by {backend} it computes something else"
-    keep_busy(settings.busy_seconds)
-    return {
-        f"{backend}_us": vk_wall(lambda: compiled(x), settings),
-        f"{backend}_queue_us": vk_queue(lambda: compiled(x), settings),
-    }
-
-
 @torch.no_grad()
 def measure_vk(chain: Chain, settings: Settings) -> tuple[Figures, str]:
     model = nn.Sequential(*chain.layers())
@@ -201,33 +200,35 @@ def measure_vk(chain: Chain, settings: Settings) -> tuple[Figures, str]:
             y = layer.forward(y)
         return y
 
-    keep_busy(settings.busy_seconds)
-    torch.vk.reset_fallbacks()
-    figures = {"wall_us": vk_wall(call, settings), "module_us": vk_wall(lambda: model(x), settings)}
-    queued = vk_queue(call, settings)
-    figures |= {"queue_us": queued, "queue_us_per_op": queued / chain.depth}
-    times, table = kernel_times(call, settings)
-    figures |= times
-
     graph = torch.vk.Graph()
     with torch.vk.graph(graph):
         result = call()
-    figures["replay_us"] = vk_wall(graph.replay, settings)
-    figures["replay_queue_us"] = vk_queue(graph.replay, settings)
+    graph.replay()
     assert torch.equal(result.cpu(), expected), "the replayed graph disagrees with the host kernel"
+    runs: dict[str, Run] = {"call": call, "module": lambda: model(x), "replay": graph.replay}
+    torch._dynamo.reset()
     for backend in ("aot_eager", "inductor"):
-        figures |= compiled_us(model, x, expected, backend, settings)
+        compiled = torch.compile(model, fullgraph=True, backend=backend)
+        assert torch.equal(compiled(x).cpu(), expected), f"compiled by {backend} it computes something else"
+        runs[backend] = functools.partial(compiled, x)
+
+    keep_busy(settings.busy_seconds)
+    torch.vk.reset_fallbacks()
+    figures = times_in_rounds(runs, settings)
+    times, table = kernel_times(call, settings)
+    figures |= times
     figures["fallbacks"] = sum(torch.vk.fallbacks().values())
     return figures, table
 
 
 def cuda_us(name: str, run: Run, settings: Settings) -> Figures:
     """Wall time of the call, and of a CUDA graph of it."""
-    eager = median_us(run, torch.cuda.synchronize, count=settings.count, warm_up=settings.warm_up)
+    count = settings.count * settings.rounds
+    eager = median_us(run, torch.cuda.synchronize, count=count, warm_up=settings.warm_up)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
-    replayed = median_us(graph.replay, torch.cuda.synchronize, count=settings.count, warm_up=settings.warm_up)
+    replayed = median_us(graph.replay, torch.cuda.synchronize, count=count, warm_up=settings.warm_up)
     return {f"cuda_{name}_eager_us": eager, f"cuda_{name}_graph_us": replayed}
 
 
@@ -276,42 +277,33 @@ def measure_cuda(chain: Chain, settings: Settings) -> Figures:
 
 
 def report(chain: Chain, figures: Figures) -> None:
-    def say(text: str, *names: str) -> None:
-        known = {name: value for name, value in figures.items() if name in names}
-        if known:
-            print("  " + text.format(**known))
+    def spread(name: str) -> str:
+        low, high = figures[f"{name}_low"], figures[f"{name}_high"]
+        return f"{figures[name]:8.1f} us [{low:.1f} .. {high:.1f}]"
 
-    print(chain)
-    bar = OP_US * chain.depth + WAIT_US
-    say("vk, called        {wall_us:8.1f} us" + f" (bar {bar:.0f})" * (chain.width == 512), "wall_us")
-    say("  as nn.Module    {module_us:8.1f} us", "module_us")
-    say(
-        "  queueing        {queue_us:8.1f} us, {queue_us_per_op:.2f} an op"
-        + f" (bar {OP_US:.0f})" * (chain.width == 512),
-        "queue_us",
-        "queue_us_per_op",
-    )
-    say(
-        "vk, replayed      {replay_us:8.1f} us, "
-        + f"{figures['replay_us'] / figures['gpu_us']:.2f} x the kernels"
-        + f" (bar {REPLAY_RATIO})" * (chain.width == 512)
-        + "; queueing it {replay_queue_us:.1f}",
-        "replay_us",
-        "replay_queue_us",
-    )
-    for backend in ("aot_eager", "inductor"):
-        say(
-            f"vk, {backend:13} {{{backend}_us:8.1f}} us, queueing {{{backend}_queue_us:.1f}}",
-            f"{backend}_us",
-            f"{backend}_queue_us",
-        )
-    say(
-        "{kernels} kernels        {gpu_us:8.1f} us on the GPU; {packs} pack or unpack; {fallbacks} fallbacks",
-        "kernels",
-        "gpu_us",
-        "packs",
-        "fallbacks",
-    )
+    has_bars = chain.width == 512
+    print(f"{chain}: medians of rounds, and the lowest and highest round")
+    titles = {
+        "call": "vk, called",
+        "module": "as nn.Module",
+        "aot_eager": "aot_eager",
+        "inductor": "inductor",
+        "replay": "replayed",
+    }
+    for name, title in titles.items():
+        line = f"  {title:13} {spread(f'{name}_us')}"
+        if has_bars and name != "replay":
+            line += f" (bar {OP_US * chain.depth + WAIT_US:.0f})"
+        line += f"; queueing {spread(f'{name}_queue_us')}"
+        if name == "replay":
+            line += f"; {figures['replay_us'] / figures['gpu_us']:.2f} x the kernels"
+            line += f" (bar {REPLAY_RATIO})" * has_bars
+        else:
+            line += f", {figures[f'{name}_queue_us'] / chain.depth:.2f} an op"
+            line += f" (bar {OP_US:.0f})" * has_bars
+        print(line)
+    counted = "{kernels} kernels, {gpu_us:.1f} us on the GPU; {packs} pack or unpack; {fallbacks} fallbacks"
+    print("  " + counted.format(**figures))
 
 
 def report_cuda(chain: Chain, figures: Figures) -> None:

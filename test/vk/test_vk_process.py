@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from compiling import needs_inductor
 from fork_server import ForkServer
 from test_process import NO_VULKAN, needs_layers
+from test_torch_integration import needs_inductor
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
