@@ -13,7 +13,9 @@ from pathlib import Path
 FAULT = re.compile(r"ERROR: AddressSanitizer|runtime error:|(?:WARNING|ERROR|FATAL): ThreadSanitizer")
 LIBRARY = r"/(?:libq8ta_vulkan|_torch_ops|_vk_device_torch_\d+_\d+|_C)\.(?:\S+\.)?so\+"
 SOURCE = r"/csrc/(?:vulkan|kernels|ops|device|bindings)/\w+\.(?:cpp|h):\d"
-OURS = re.compile(f"{LIBRARY}|{SOURCE}")
+# With its function, which ours have. Callers are found by following frame pointers, which the interpreter
+# does not keep: what follows its functions can be any number, once one in the data of a library of ours.
+OURS = re.compile(rf" in \S.*{LIBRARY}|{SOURCE}")
 
 
 def leaks(report: str) -> list[str]:
