@@ -4,7 +4,7 @@
 # tests and the core of the Python suite. A report ends the program that it is about, and fails the run. First each
 # sanitizer must report faults that are made on purpose, in C++ and in Python.
 #
-# With pytest arguments only these tests run. Takes about half an hour on 2 cores.
+# With pytest arguments only these tests run. Takes an hour or more for each sanitizer, and 10 GB of memory.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
