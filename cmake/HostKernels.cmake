@@ -11,8 +11,10 @@ compile_host_kernel(host_gemm_portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   compile_host_kernel(host_gemm_avx2 -mavx2)
   compile_host_kernel(host_gemm_avx_vnni -mavx2 -mavxvnni)
-  compile_host_kernel(host_gemm_avx512_vnni -mavx512f -mavx512bw -mavx512vl -mavx512vnni -mprefer-vector-width=512
-                      -Wno-uninitialized -Wno-maybe-uninitialized) # what GCC 12's own header for AVX-512 does
+  set(AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512vnni -mprefer-vector-width=512
+             -Wno-uninitialized -Wno-maybe-uninitialized) # what GCC 12's own header for AVX-512 does
+  compile_host_kernel(host_gemm_avx512_vnni ${AVX512})
+  compile_host_kernel(host_gemm_amx ${AVX512} -mamx-tile -mamx-int8)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   compile_host_kernel(host_gemm_neon_dot -march=armv8.2-a+dotprod)
 endif()

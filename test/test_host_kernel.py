@@ -70,6 +70,7 @@ def test_best_variant_is_the_default():
 @pytest.mark.parametrize(
     ("name", "flags"),
     [
+        ("amx", {"amx_tile", "amx_int8", "avx512f", "avx512bw", "avx512vl", "avx512_vnni"}),
         ("avx512_vnni", {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}),
         ("avx_vnni", {"avx2", "avx_vnni"}),
         ("avx2", {"avx2"}),
@@ -223,8 +224,8 @@ def test_edited_weights_are_packed_again(variant, rows):
 
 
 def panel_bytes(K: int, N: int) -> int:
-    """Of packed weights: panels of 32 output channels, 4 k at a time, and their sums."""
-    return (N + 31) // 32 * 32 * ((K + 3) // 4 * 4 + 4)
+    """Of packed weights: panels of 32 output channels, 4 k at a time, their sums, and what is read behind."""
+    return (N + 31) // 32 * 32 * ((K + 3) // 4 * 4 + 4) + 2048
 
 
 def test_packed_once_and_freed_with_the_weights():

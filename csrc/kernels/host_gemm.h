@@ -36,8 +36,8 @@ bool host_linear(const LinearProblem& problem, int64_t M, const HostChannels& ch
 /// Whether this processor's kernel reads packed weights; the portable one does not.
 bool host_packs_weights();
 
-/// The instruction sets that this processor has a kernel for, the best first: "avx512_vnni", "avx_vnni",
-/// "avx2", "neon_dot", "portable". One that computes a small product wrong is left out.
+/// The instruction sets that this processor has a kernel for, the best first: "amx", "avx512_vnni",
+/// "avx_vnni", "avx2", "neon_dot", "portable". One that computes a small product wrong is left out.
 std::vector<std::string> host_variants();
 
 /// Which one computes: the best, unless force_host_variant chose another.

@@ -16,6 +16,9 @@ inline constexpr int64_t kBytesInStep = 4;
 inline constexpr int64_t kGroupColumns = 2 * kPanelColumns;
 inline constexpr int64_t kGroupRows = 12;
 
+/// Bytes behind the last panel that may be read: a kernel reads whole tiles, and multiplies the rest by 0.
+inline constexpr int64_t kReadBehindPanels = 2048;
+
 /// y = linear(x), everything in host memory.
 struct HostGemm {
   LinearProblem problem;  ///< its M is not used
@@ -42,6 +45,7 @@ struct HostPath {
   void (*prepare)(const HostGemm& gemm, int64_t first_row, int64_t end_row);
   /// Computes rows of y in kGroupColumns columns from group * kGroupColumns on, epilogue included.
   void (*multiply)(const HostGemm& gemm, int64_t first_row, int64_t end_row, int64_t group);
+  int64_t row_multiple = 1;  ///< of which first_row is one
 };
 
 struct HostVariant {
@@ -52,6 +56,7 @@ struct HostVariant {
 };
 
 /// Null where the compiler or its target does not know the instructions.
+const HostVariant* amx_variant();
 const HostVariant* avx512_vnni_variant();
 const HostVariant* avx_vnni_variant();
 const HostVariant* avx2_variant();

@@ -31,16 +31,18 @@ HostPackedWeights::HostPackedWeights(int64_t N, int64_t K)
     : N_(N),
       K_(K),
       lines_(std::make_unique_for_overwrite<CacheLine[]>(
-          static_cast<size_t>(panel_count() * panel_bytes() / kLineBytes))),
-      sums_(std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(panel_count() * kPanelColumns))) {}
+          static_cast<size_t>((panel_count() * panel_bytes() + kReadBehindPanels) / kLineBytes))),
+      sums_(std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(panel_count() * kPanelColumns))) {
+  std::fill_n(lines_[0].bytes + panel_count() * panel_bytes(), kReadBehindPanels, int8_t{0});
+}
 
 int64_t HostPackedWeights::panel_count() const { return ceil_div(N_, kPanelColumns); }
 
 int64_t HostPackedWeights::panel_bytes() const { return ceil_div(K_, kBytesInStep) * kStepBytes; }
 
 size_t HostPackedWeights::bytes() const {
-  return static_cast<size_t>(panel_count() *
-                             (panel_bytes() + kPanelColumns * static_cast<int64_t>(sizeof(int32_t))));
+  const int64_t panel = panel_bytes() + kPanelColumns * static_cast<int64_t>(sizeof(int32_t));
+  return static_cast<size_t>(panel_count() * panel + kReadBehindPanels);
 }
 
 void HostPackedWeights::pack(const int8_t* weights, int64_t row_stride, int64_t column_stride, int64_t first,
