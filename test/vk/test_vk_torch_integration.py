@@ -21,6 +21,7 @@ from test_torch_integration import (  # noqa: F401  the tests are collected here
     test_opcheck_padded_vectors,
     test_opcheck_strided_inputs,
 )
+from torch._inductor.utils import run_and_get_code
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export.passes import move_to_device_pass
 
@@ -136,6 +137,26 @@ def test_inductor_calls_every_operator_when_told_to(dynamic):
     for rows in (4, 7):
         result = compiled(quantized_batch(rows).to("vk"))
         assert result.is_vk and torch.equal(result.cpu(), Chain(reference=True)(quantized_batch(rows)))
+
+
+@needs_inductor
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("beside", [None, "cpu"])
+def test_what_inductor_checks_in_each_call(beside):
+    """The operators check what they are given; kernels that Inductor generates for the CPU do not."""
+    torch._dynamo.reset()
+    linear = make_sample((3,), 16, 8)
+    arguments = on_vk(linear.arguments("linear"))
+    doubled = [] if beside is None else [sample(3)]
+    compiled = torch.compile(
+        lambda others: [torch.ops.q8ta.linear(*arguments), *(2 * other for other in others)], fullgraph=True
+    )
+    (result, *others), codes = run_and_get_code(compiled, doubled)
+    assert torch.equal(result.cpu(), linear.expected("linear"))
+    assert all(torch.equal(other, 2 * before) for other, before in zip(others, doubled, strict=True))
+    (code,) = codes
+    assert ("assert_size_stride(arg" in code) == (beside is not None)
+    assert code.count("torch.ops.q8ta.linear.default._op") == 1
 
 
 @needs_inductor
