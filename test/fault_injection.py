@@ -212,6 +212,10 @@ class FaultLayer:
         """While true no work ends."""
         self._library.q8ta_faults_hang(hangs)
 
+    def take_apart_at_exit(self) -> None:
+        """At the process's end the driver crashes if a thread is in it or calls it later, like NVIDIA's."""
+        self._library.q8ta_faults_take_apart_at_exit()
+
     def waiting(self) -> int:
         """Threads that wait for work that hangs."""
         return self._library.q8ta_faults_waiting()

@@ -134,6 +134,21 @@ def test_a_device_that_is_lost_while_threads_wait():
     )
 
 
+def test_exit_while_threads_are_in_the_driver():
+    """NVIDIA's (580) crashes if threads are in it or call it after what it does at exit."""
+    run(
+        """
+        right()
+        layer.take_apart_at_exit()
+        layer.hang(True)
+        for _ in range(3):
+            threading.Thread(target=right, daemon=True).start()
+        while layer.waiting() < 3:
+            time.sleep(0.01)
+        """
+    )
+
+
 @pytest.mark.parametrize("result", ["OUT_OF_HOST_MEMORY", "OUT_OF_DEVICE_MEMORY"])
 def test_a_wait_that_fails_is_tried_again(result):
     """The work it is for is still running: its memory must not be used for anything else."""

@@ -227,6 +227,7 @@ PYBIND11_MODULE(_C, module) {
   // Threads may hold the GIL while others wait for the GPU: everything that can block releases it.
   using release = py::call_guard<py::gil_scoped_release>;
   py::register_exception<vulkan::Error>(module, "VulkanError", PyExc_RuntimeError);
+  Py_AtExit(&vulkan::Context::leave_to_exit);  // before what drivers have registered for the process's end
 
   module.def("devices", &devices);
   module.def("unavailable_because", &unavailable_because);

@@ -6,6 +6,7 @@
 #include "vulkan/device_stream.h"
 #include "vulkan/error.h"
 #include "vulkan/fork.h"
+#include "vulkan/process_exit.h"
 #include "vulkan/stream_pool.h"
 
 namespace q8ta::vulkan {
@@ -42,6 +43,12 @@ void Context::close_if_validating() {
   closed = true;
   context.store(nullptr);
   const std::unique_ptr<Context> destroyed(existing);
+}
+
+void Context::leave_to_exit() noexcept {
+  if (inherited_by_fork() || context.load() == nullptr) return;
+  closed = true;
+  close_driver_to_other_threads();
 }
 
 bool Context::is_closed() { return closed.load(std::memory_order_acquire); }

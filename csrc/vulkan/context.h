@@ -27,7 +27,11 @@ class Context {
   /// afterwards.
   static void close_if_validating();
 
-  /// True after that.
+  /// For the very end of a process, when Python is gone and other threads may still compute: none of them is
+  /// in the driver afterwards, and nothing is freed any more.
+  static void leave_to_exit() noexcept;
+
+  /// True after either.
   static bool is_closed();
 
   /// For get() alone.

@@ -9,6 +9,7 @@
 #include "vulkan/error.h"
 #include "vulkan/instance.h"
 #include "vulkan/memory_pool.h"
+#include "vulkan/process_exit.h"
 #include "vulkan/stream_pool.h"
 
 namespace q8ta::vulkan {
@@ -101,11 +102,22 @@ void Device::create(const Instance& instance) {
   check(vkCreateDevice(info_.handle, &device_info, nullptr, &made), "vkCreateDevice");
   device_ = made;
   volkLoadDeviceTable(&api_, device_);
+  watch_driver_calls(api_);
   api_.vkGetDeviceQueue(device_, info_.queue_family, 0, &queue_);
 
   VmaVulkanFunctions functions{};
   functions.vkGetInstanceProcAddr = vkGetInstanceProcAddr;
   functions.vkGetDeviceProcAddr = vkGetDeviceProcAddr;
+  functions.vkAllocateMemory = api_.vkAllocateMemory;
+  functions.vkFreeMemory = api_.vkFreeMemory;
+  functions.vkMapMemory = api_.vkMapMemory;
+  functions.vkUnmapMemory = api_.vkUnmapMemory;
+  functions.vkFlushMappedMemoryRanges = api_.vkFlushMappedMemoryRanges;
+  functions.vkInvalidateMappedMemoryRanges = api_.vkInvalidateMappedMemoryRanges;
+  functions.vkBindBufferMemory = api_.vkBindBufferMemory;
+  functions.vkCreateBuffer = api_.vkCreateBuffer;
+  functions.vkDestroyBuffer = api_.vkDestroyBuffer;
+  functions.vkCmdCopyBuffer = api_.vkCmdCopyBuffer;
   VmaAllocatorCreateInfo allocator_info{};
   allocator_info.instance = instance.handle();
   allocator_info.physicalDevice = info_.handle;

@@ -1,6 +1,8 @@
 #include "faults.h"
 
 #include <chrono>
+#include <csignal>
+#include <cstdlib>
 #include <memory>
 
 namespace fault_layer {
@@ -43,6 +45,7 @@ void Faults::disarm() {
 
 VkResult Faults::next(Call call) {
   const std::lock_guard lock(mutex_);
+  if (apart_) std::raise(SIGSEGV);
   ++made_[static_cast<size_t>(call)];
   Armed& armed = armed_[static_cast<size_t>(call)];
   if (armed.countdown == 0) return VK_SUCCESS;
@@ -109,6 +112,12 @@ int64_t Faults::waiting() const {
   return waiting_;
 }
 
+void Faults::take_apart() {
+  const std::lock_guard lock(mutex_);
+  apart_ = true;
+  if (waiting_ > 0) std::raise(SIGSEGV);
+}
+
 void Faults::leak_objects(std::string_view kind) {
   const std::lock_guard lock(mutex_);
   leaked_kind_ = kind;
@@ -166,6 +175,9 @@ uint64_t q8ta_faults_failed() { return Faults::instance().failed(); }
 void q8ta_faults_forget_counts() { Faults::instance().forget_counts(); }
 void q8ta_faults_hang(int hangs) { Faults::instance().hang(hangs != 0); }
 void q8ta_faults_leak_objects(const char* kind) { Faults::instance().leak_objects(kind); }
+void q8ta_faults_take_apart_at_exit() {
+  std::atexit([] { Faults::instance().take_apart(); });
+}
 int64_t q8ta_faults_waiting() { return Faults::instance().waiting(); }
 int64_t q8ta_faults_alive(const char* kind) { return Faults::instance().alive(kind); }
 const char* q8ta_faults_call_name(uint32_t index) {

@@ -95,6 +95,9 @@ class Faults {
   /// Whether an object of `kind` that is about to be destroyed is to be leaked instead.
   bool leaks(std::string_view kind);
 
+  /// For the process's end, as drivers have it: calls that come later crash, and so does this if any waits.
+  void take_apart();
+
   void created(const char* kind, const void* device, uint64_t handle, uint64_t pool = 0);
   void destroyed(const char* kind, const void* device, uint64_t handle);
   /// Objects of devices that are not lost: how many of `kind`, or of all kinds ("").
@@ -123,6 +126,7 @@ class Faults {
   std::array<Armed, kCalls> armed_{};
   bool hangs_ = false;
   int64_t waiting_ = 0;
+  bool apart_ = false;
   std::set<const void*> lost_;
   std::map<Object, uint64_t> objects_;  // and the pool that each is from, if any
 };

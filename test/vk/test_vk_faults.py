@@ -120,6 +120,21 @@ def test_a_device_that_is_lost_while_threads_wait():
     )
 
 
+def test_exit_while_threads_are_in_the_driver():
+    """One waits for the GPU, two for it; all that a process has may be alive then."""
+    run_on_vk(
+        """
+        y = on_vk + 1
+        layer.take_apart_at_exit()
+        layer.hang(True)
+        for work in (torch.vk.synchronize, y.cpu, lambda: kept.call("linear").cpu()):
+            threading.Thread(target=work, daemon=True).start()
+        while layer.waiting() == 0:
+            time.sleep(0.01)
+        """
+    )
+
+
 def test_work_that_was_queued_survives_a_driver_that_is_short_of_memory():
     """What an operator has returned is computed, however often recording and submitting fails in between."""
     run_on_vk(
