@@ -19,6 +19,7 @@ from torch._inductor.codegen.common import (
 from torch._inductor.codegen.wrapper_fxir import WrapperFxCodegen
 from torch._inductor.scheduler import BaseScheduling
 from torch._inductor.virtualized import V
+from torch._ops import OpOverload
 
 __all__ = ["CppWrapperCodegen", "PythonWrapperCodegen", "Scheduling", "WrapperFxCodegen"]
 
@@ -81,12 +82,12 @@ class PythonWrapperCodegen(wrapper.PythonWrapperCodegen):
     def generate_fallback_kernel(self, node: ir.FallbackKernel) -> None:
         """Calls what an overload of ours holds: looking that up and its frame of Python take a fifth as long
         as queueing a layer."""
-        overload = node.python_kernel_name or ""
-        if overload.startswith("torch.ops.q8ta."):
-            name = overload.removeprefix("torch.ops.").replace(".", "_")
+        overload = node.op_overload
+        if isinstance(overload, OpOverload) and overload.namespace == "q8ta":
+            name = str(overload).replace(".", "_")
             if name not in self._held:
                 self._held.add(name)
-                self.header.writeline(f"{name} = {overload}._op")
+                self.header.writeline(f"{name} = torch.ops.{overload}._op")
             node.python_kernel_name = name
         super().generate_fallback_kernel(node)
 
