@@ -1,4 +1,4 @@
-// Quantization on the device, and what fills and joins tensors of any type.
+// Quantization on the device, and what joins tensors of any type.
 #include "device/elementwise.h"
 
 #include <ATen/Functions.h>
@@ -117,14 +117,6 @@ at::Tensor requantize(const at::Tensor& x, double input_scale, int64_t input_zer
   return map_bytes(x, at::kChar, map, "requantize");
 }
 
-at::Tensor& vk_fill_(at::Tensor& self, const at::Scalar& value) {
-  if (self.numel() == 0) return self;
-  const at::Tensor one = at::full({}, value, self.options().device(at::kCPU));
-  return self.copy_(one.to(self.device()).expand(self.sizes()));
-}
-
-at::Tensor& vk_zero_(at::Tensor& self) { return vk_fill_(self, 0); }
-
 at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
   const auto parts = tensors.materialize();
   const at::Tensor& first = parts.front().get();
@@ -154,11 +146,7 @@ at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
   return joined;
 }
 
-TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("fill_.Scalar", TORCH_FN(vk_fill_));
-  library.impl("zero_", TORCH_FN(vk_zero_));
-  library.impl("cat", TORCH_FN(vk_cat));
-}
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) { library.impl("cat", TORCH_FN(vk_cat)); }
 
 TORCH_LIBRARY_IMPL(quantized_decomposed, PrivateUse1, library) {
   library.impl("quantize_per_tensor", TORCH_FN(quantize_per_tensor));
