@@ -37,6 +37,13 @@ def _index(device: Device = None) -> int:
     return current_device() if named.index is None else named.index
 
 
+def _checked_index(device: Device) -> int:
+    """Of a device that there is: torch.accelerator says less about others."""
+    index = _index(device)
+    vk_library().vulkan_index(index)
+    return index
+
+
 def is_available() -> bool:
     """Whether there is a device: always, once `q8ta_ops.enable_vk_device` has succeeded."""
     return device_count() > 0
@@ -88,31 +95,42 @@ def synchronize(device: Device = None) -> None:
 
 
 def memory_stats(device: Device = None) -> dict[str, int]:
-    """Bytes in tensors (allocated) and with the cached blocks (reserved), their peaks, and counts."""
-    return vk_library().memory_statistics(_index(device))
+    """What `torch.cuda.memory_stats` tells, under the same names ("allocated_bytes.all.current"), and
+    "cache_hits", allocations that got a block which had been freed."""
+    index = _checked_index(device)
+    return {**torch.accelerator.memory_stats(index), "cache_hits": vk_library().cache_hits(index)}
 
 
 def memory_allocated(device: Device = None) -> int:
     """Bytes of device memory that tensors have."""
-    return memory_stats(device)["allocated_bytes"]
+    return torch.accelerator.memory_allocated(_checked_index(device))
 
 
 def max_memory_allocated(device: Device = None) -> int:
     """The most bytes that tensors have had since the start or `reset_peak_memory_stats`."""
-    return memory_stats(device)["peak_allocated_bytes"]
+    return torch.accelerator.max_memory_allocated(_checked_index(device))
 
 
 def memory_reserved(device: Device = None) -> int:
     """Bytes of device memory that tensors have or that are kept for the next ones."""
-    return memory_stats(device)["reserved_bytes"]
+    return torch.accelerator.memory_reserved(_checked_index(device))
 
 
 def max_memory_reserved(device: Device = None) -> int:
-    return memory_stats(device)["peak_reserved_bytes"]
+    return torch.accelerator.max_memory_reserved(_checked_index(device))
 
 
 def reset_peak_memory_stats(device: Device = None) -> None:
-    vk_library().reset_peak_memory(_index(device))
+    torch.accelerator.reset_peak_memory_stats(_checked_index(device))
+
+
+def reset_accumulated_memory_stats(device: Device = None) -> None:
+    torch.accelerator.reset_accumulated_memory_stats(_checked_index(device))
+
+
+def mem_get_info(device: Device = None) -> tuple[int, int]:
+    """Bytes of the device's memory that this process can still have, and all of them."""
+    return torch.accelerator.get_memory_info(_checked_index(device))
 
 
 def empty_cache() -> None:

@@ -10,6 +10,7 @@
 #include "vulkan/context.h"
 #include "vulkan/error.h"
 #include "vulkan/fork.h"
+#include "vulkan/memory_info.h"
 
 namespace q8ta::device {
 namespace {
@@ -64,24 +65,35 @@ class Allocator final : public c10::DeviceAllocator {
   void recordStream(const c10::DataPtr& /*data*/, c10::Stream /*stream*/) override {}
 
   c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex index) override {
-    const vulkan::MemoryPool::Statistics now = device_at(index).memory().statistics();
+    const vulkan::MemoryStatistics now = device_at(index).memory().statistics();
     c10::CachingDeviceAllocator::DeviceStats stats;
-    constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-    const auto set = [](c10::CachingAllocator::Stat& stat, uint64_t current, uint64_t peak,
-                        uint64_t allocated, uint64_t freed) {
-      stat.current = static_cast<int64_t>(current);
-      stat.peak = static_cast<int64_t>(peak);
-      stat.allocated = static_cast<int64_t>(allocated);
-      stat.freed = static_cast<int64_t>(freed);
+    const auto set = [](c10::CachingAllocator::StatArray& stat, const vulkan::MemoryStatistic& from) {
+      c10::CachingAllocator::Stat& to = stat[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+      to.current = static_cast<int64_t>(from.current);
+      to.peak = static_cast<int64_t>(from.peak);
+      to.allocated = static_cast<int64_t>(from.added);
+      to.freed = static_cast<int64_t>(from.removed);
     };
-    const uint64_t live = now.allocations - now.frees;
-    set(stats.allocation[kAll], live, live, now.allocations, now.frees);
-    set(stats.allocated_bytes[kAll], now.allocated_bytes, now.peak_allocated_bytes, now.allocated_bytes, 0);
-    set(stats.reserved_bytes[kAll], now.reserved_bytes, now.peak_reserved_bytes, now.reserved_bytes, 0);
+    set(stats.allocation, now.blocks);
+    set(stats.active, now.blocks);
+    set(stats.segment, now.segments);
+    set(stats.allocated_bytes, now.allocated_bytes);
+    set(stats.active_bytes, now.allocated_bytes);
+    set(stats.requested_bytes, now.requested_bytes);
+    set(stats.reserved_bytes, now.reserved_bytes);
+    stats.num_alloc_retries = static_cast<int64_t>(now.retries);
+    stats.num_ooms = static_cast<int64_t>(now.out_of_memory);
     return stats;
   }
 
-  void resetAccumulatedStats(c10::DeviceIndex /*index*/) override {}
+  std::pair<size_t, size_t> getMemoryInfo(c10::DeviceIndex index) override {
+    const vulkan::MemoryInfo info = vulkan::memory_info(device_at(index));
+    return {info.free_bytes, info.total_bytes};
+  }
+
+  void resetAccumulatedStats(c10::DeviceIndex index) override {
+    device_at(index).memory().reset_accumulated();
+  }
   void resetPeakStats(c10::DeviceIndex index) override { device_at(index).memory().reset_peaks(); }
 };
 

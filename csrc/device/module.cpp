@@ -83,15 +83,7 @@ PYBIND11_MODULE(_vk_device, module) {
   module.def("vulkan_index", [](int index) { return device_at(index).info().index; });
   module.def("synchronize", [](int index) { device_at(index).stream().synchronize(); }, release());
   module.def("empty_cache", [] { device::allocator().emptyCache(); }, release());
-  module.def("memory_statistics", [](int index) {
-    const auto now = device_at(index).memory().statistics();
-    using namespace pybind11::literals;
-    return py::dict(
-        "allocated_bytes"_a = now.allocated_bytes, "peak_allocated_bytes"_a = now.peak_allocated_bytes,
-        "reserved_bytes"_a = now.reserved_bytes, "peak_reserved_bytes"_a = now.peak_reserved_bytes,
-        "allocations"_a = now.allocations, "frees"_a = now.frees, "cache_hits"_a = now.cache_hits);
-  });
-  module.def("reset_peak_memory", [](int index) { device_at(index).memory().reset_peaks(); });
+  module.def("cache_hits", [](int index) { return device_at(index).memory().statistics().cache_hits; });
   py::class_<device::Graph>(module, "Graph")
       .def(py::init<>())
       .def("capture_begin", &device::Graph::capture_begin, release())

@@ -82,6 +82,8 @@ void Device::create(const Instance& instance) {
   }
 #endif
   if (info_.host_import) extensions.push_back(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+  const bool tells_budget = has_extension(info_.handle, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+  if (tells_budget) extensions.push_back(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
   // MoltenVK: a device that offers this extension must have it enabled.
   if (has_extension(info_.handle, "VK_KHR_portability_subset")) {
     extensions.push_back("VK_KHR_portability_subset");
@@ -124,6 +126,7 @@ void Device::create(const Instance& instance) {
   allocator_info.device = device_;
   allocator_info.pVulkanFunctions = &functions;
   allocator_info.vulkanApiVersion = kMinimumApiVersion;
+  if (tells_budget) allocator_info.flags |= VMA_ALLOCATOR_CREATE_EXT_MEMORY_BUDGET_BIT;
   check(vmaCreateAllocator(&allocator_info, &allocator_), "vmaCreateAllocator");
 
   pipelines_ = std::make_unique<PipelineCache>(*this);

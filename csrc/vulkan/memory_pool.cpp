@@ -23,8 +23,8 @@ DeviceBlock::DeviceBlock(Device& device, MemoryPool& pool, VkDeviceSize bytes)
     : pool_(pool), buffer_(device, MemoryUse::device_local, bytes) {
   address_ = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address_ == MAP_FAILED) {
-    throw Error("could not reserve " + std::to_string(bytes) +
-                " bytes of address space: " + std::strerror(errno));
+    throw OutOfMemory("could not reserve " + std::to_string(bytes) +
+                      " bytes of address space: " + std::strerror(errno));
   }
 }
 
@@ -63,8 +63,8 @@ DeviceBlock* MemoryPool::add_block(std::unique_ptr<DeviceBlock> made) {
     by_buffer_.erase(block->buffer().range().buffer_id);
     throw;
   }
-  statistics_.reserved_bytes += size;
-  statistics_.peak_reserved_bytes = std::max(statistics_.peak_reserved_bytes, statistics_.reserved_bytes);
+  statistics_.reserved_bytes.add(size);
+  statistics_.segments.add(1);
   return block;
 }
 
@@ -93,9 +93,10 @@ DeviceBlock* MemoryPool::allocate(VkDeviceSize bytes) {
     capture->memory().blocks.push_back(block);
   }
   block->in_use_ = true;
-  statistics_.allocated_bytes += size;
-  ++statistics_.allocations;
-  statistics_.peak_allocated_bytes = std::max(statistics_.peak_allocated_bytes, statistics_.allocated_bytes);
+  block->requested_ = bytes;
+  statistics_.blocks.add(1);
+  statistics_.allocated_bytes.add(size);
+  statistics_.requested_bytes.add(bytes);
   return block;
 }
 
@@ -105,12 +106,13 @@ std::unique_ptr<DeviceBlock> MemoryPool::allocate_block(VkDeviceSize size) {
   } catch (const OutOfMemory&) {
     empty_cache();
   }
+  count(&MemoryStatistics::retries);
   try {
     return std::make_unique<DeviceBlock>(device_, *this, size);
   } catch (const OutOfMemory& error) {
-    const Statistics now = statistics();
-    throw OutOfMemory(std::string(error.what()) + "; tensors take " + std::to_string(now.allocated_bytes) +
-                      " bytes of it");
+    count(&MemoryStatistics::out_of_memory);
+    throw OutOfMemory(std::string(error.what()) + "; tensors take " +
+                      std::to_string(statistics().allocated_bytes.current) + " bytes of it");
   }
 }
 
@@ -119,8 +121,9 @@ void MemoryPool::free(DeviceBlock* block) {
   const std::lock_guard lock(mutex_);
   block->in_use_ = false;
   if (block->in_capture_ || block->graphs_ == 0) put_free(block);
-  statistics_.allocated_bytes -= block->buffer().size();
-  ++statistics_.frees;
+  statistics_.blocks.remove(1);
+  statistics_.allocated_bytes.remove(block->buffer().size());
+  statistics_.requested_bytes.remove(block->requested_);
 }
 
 DeviceBlock* MemoryPool::find(const void* address) const {
@@ -143,7 +146,8 @@ void MemoryPool::empty_cache() {
         DeviceBlock* block = std::exchange(first, first->next_free_);
         by_buffer_.erase(block->buffer().range().buffer_id);
         taken.push_back(std::move(blocks_.extract(block->address()).mapped()));
-        statistics_.reserved_bytes -= size;
+        statistics_.reserved_bytes.remove(size);
+        statistics_.segments.remove(1);
       }
     }
   }
@@ -157,15 +161,24 @@ void MemoryPool::empty_cache() {
   }
 }
 
-MemoryPool::Statistics MemoryPool::statistics() const {
+MemoryStatistics MemoryPool::statistics() const {
   const std::lock_guard lock(mutex_);
   return statistics_;
 }
 
 void MemoryPool::reset_peaks() {
   const std::lock_guard lock(mutex_);
-  statistics_.peak_reserved_bytes = statistics_.reserved_bytes;
-  statistics_.peak_allocated_bytes = statistics_.allocated_bytes;
+  statistics_.reset_peaks();
+}
+
+void MemoryPool::reset_accumulated() {
+  const std::lock_guard lock(mutex_);
+  statistics_.reset_accumulated();
+}
+
+void MemoryPool::count(uint64_t MemoryStatistics::* event) {
+  const std::lock_guard lock(mutex_);
+  ++(statistics_.*event);
 }
 
 void MemoryPool::use(GraphMemory& memory, uint64_t buffer_id) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "vulkan/buffer.h"
+#include "vulkan/memory_statistics.h"
 
 namespace q8ta::vulkan {
 
@@ -45,8 +46,9 @@ class DeviceBlock {
   DeviceBlock** free_blocks_ = nullptr;  // where the block goes when it is freed
   DeviceBlock* next_free_ = nullptr;     // behind it there
   bool in_use_ = false;
-  uint32_t graphs_ = 0;      // that work on it: nobody else gets it
-  bool in_capture_ = false;  // allocated while a graph is captured that has not ended yet
+  VkDeviceSize requested_ = 0;  // by whom it was handed out to
+  uint32_t graphs_ = 0;         // that work on it: nobody else gets it
+  bool in_capture_ = false;     // allocated while a graph is captured that has not ended yet
 };
 
 /// Hands out blocks of device memory and keeps freed ones for the next request of their size. A freed block
@@ -67,13 +69,9 @@ class MemoryPool {
   /// Gives cached blocks back to the driver. Waits for the GPU first.
   void empty_cache();
 
-  struct Statistics {
-    uint64_t allocated_bytes = 0, peak_allocated_bytes = 0;  ///< of blocks that are handed out
-    uint64_t reserved_bytes = 0, peak_reserved_bytes = 0;    ///< those, the cached ones and those of graphs
-    uint64_t allocations = 0, frees = 0, cache_hits = 0;
-  };
-  Statistics statistics() const;
+  MemoryStatistics statistics() const;
   void reset_peaks();
+  void reset_accumulated();
 
   /// Memory of a graph, from the beginning of its capture to the graph's end.
   struct GraphMemory {
@@ -100,13 +98,14 @@ class MemoryPool {
   DeviceBlock* add_block(std::unique_ptr<DeviceBlock> made);
   DeviceBlock* take_free(FreeBlocks& free, VkDeviceSize size);
   void put_free(DeviceBlock* block);
+  void count(uint64_t MemoryStatistics::* event);
 
   Device& device_;
   mutable std::mutex mutex_;
   std::map<const void*, std::unique_ptr<DeviceBlock>> blocks_;  // all of them, by address
   std::unordered_map<uint64_t, DeviceBlock*> by_buffer_;        // the same, by Buffer's id
   FreeBlocks cached_;
-  Statistics statistics_;
+  MemoryStatistics statistics_;
 };
 
 }  // namespace q8ta::vulkan

@@ -193,7 +193,9 @@ def profiled_graph() -> Results:
 
 
 def statistics() -> Results:
-    assert torch.vk.memory_stats()["reserved_bytes"] >= 0 and torch.vk.get_device_properties().name
+    assert (
+        torch.vk.memory_stats()["reserved_bytes.all.current"] >= 0 and torch.vk.get_device_properties().name
+    )
     torch.vk.fallbacks()
     q8ta_ops.weight_cache_size()
     try:

@@ -108,7 +108,7 @@ TEST_CASE("arena: pieces are aligned, apart and writable, and their memory comes
 TEST_CASE("memory pool: blocks of their own, found by address, counted") {
   vulkan::MemoryPool& pool = device().memory();
   pool.empty_cache();
-  const vulkan::MemoryPool::Statistics before = pool.statistics();
+  const vulkan::MemoryStatistics before = pool.statistics();
   const std::string failure = failure_in_threads(6, [&](int thread) {
     Numbers numbers(static_cast<uint64_t>(thread));
     std::vector<std::pair<vulkan::DeviceBlock*, size_t>> mine;
@@ -133,13 +133,13 @@ TEST_CASE("memory pool: blocks of their own, found by address, counted") {
     for (const auto& [block, bytes] : mine) pool.free(block);
   });
   CHECK(failure == "");
-  const vulkan::MemoryPool::Statistics after = pool.statistics();
-  CHECK(after.allocated_bytes == before.allocated_bytes);
-  CHECK(after.allocations - before.allocations == after.frees - before.frees);
+  const vulkan::MemoryStatistics after = pool.statistics();
+  CHECK(after.allocated_bytes.current == before.allocated_bytes.current);
+  CHECK(after.blocks.added - before.blocks.added == after.blocks.removed - before.blocks.removed);
   pool.empty_cache();
-  CHECK(pool.statistics().reserved_bytes == before.reserved_bytes);
+  CHECK(pool.statistics().reserved_bytes.current == before.reserved_bytes.current);
   pool.reset_peaks();
-  CHECK(pool.statistics().peak_reserved_bytes == pool.statistics().reserved_bytes);
+  CHECK(pool.statistics().reserved_bytes.peak == pool.statistics().reserved_bytes.current);
   int outside = 0;
   CHECK(pool.find(&outside) == nullptr);
 }

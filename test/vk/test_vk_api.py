@@ -13,7 +13,8 @@ import q8ta_ops
 
 ATTRIBUTES = (
     "is_available device_count current_device set_device synchronize memory_allocated max_memory_allocated "
-    "memory_reserved max_memory_reserved memory_stats reset_peak_memory_stats empty_cache get_device_name "
+    "memory_reserved max_memory_reserved memory_stats reset_peak_memory_stats "
+    "reset_accumulated_memory_stats mem_get_info empty_cache get_device_name "
     "get_device_properties device fallbacks reset_fallbacks Event Graph graph make_graphed_callables "
     "is_current_stream_capturing profile"
 ).split()
@@ -138,7 +139,9 @@ def test_accelerator():
     assert accelerator.max_memory_reserved() == torch.vk.max_memory_reserved()
     accelerator.empty_cache()
     accelerator.reset_peak_memory_stats()
+    accelerator.reset_accumulated_memory_stats()
     assert accelerator.memory_stats()["allocated_bytes.all.current"] == torch.vk.memory_allocated()
+    assert accelerator.get_memory_info() == torch.vk.mem_get_info()
 
 
 def test_the_current_device_belongs_to_the_thread():

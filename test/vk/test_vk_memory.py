@@ -57,7 +57,7 @@ def test_tensors_without_elements_take_nothing():
         torch.ones(4, device="vk")[4:].clone(),
     ]
     after = torch.vk.memory_stats()
-    assert after["allocated_bytes"] == before["allocated_bytes"] and len(kept) == 3
+    assert after["allocated_bytes.all.current"] == before["allocated_bytes.all.current"] and len(kept) == 3
 
 
 def test_peaks():
@@ -80,7 +80,7 @@ def test_freed_memory_is_used_again():
     after = torch.vk.memory_stats()
     assert y.data_ptr() == address
     assert after["cache_hits"] == before["cache_hits"] + 1
-    assert after["reserved_bytes"] == before["reserved_bytes"]
+    assert after["reserved_bytes.all.current"] == before["reserved_bytes.all.current"]
 
 
 def test_an_address_stands_for_a_tensor_only_while_it_lives():
@@ -110,13 +110,52 @@ def test_empty_cache_gives_back_what_is_free():
 
 
 def test_counts():
+    torch.vk.empty_cache()
     before = torch.vk.memory_stats()
-    kept = [torch.empty(100, device="vk") for _ in range(10)]
-    middle = torch.vk.memory_stats()
-    assert middle["allocations"] - before["allocations"] == len(kept) and middle["frees"] == before["frees"]
+
+    def change(name: str) -> int:
+        return torch.vk.memory_stats()[name] - before[name]
+
+    kept = [torch.empty(100, dtype=torch.uint8, device="vk") for _ in range(10)]
+    assert change("allocation.all.allocated") == change("allocation.all.current") == 10
+    assert change("active.all.current") == change("segment.all.current") == 10
+    assert change("requested_bytes.all.current") == change("requested_bytes.all.allocated") == 1000
+    taken = change("allocated_bytes.all.current")
+    assert taken >= 1000 and taken == change("active_bytes.all.current") == change(
+        "reserved_bytes.all.current"
+    )
+    assert change("allocation.all.freed") == change("allocated_bytes.all.freed") == 0
     kept.clear()
-    after = torch.vk.memory_stats()
-    assert after["frees"] - before["frees"] == 10 and after["allocations"] == middle["allocations"]
+    assert change("allocation.all.freed") == 10 and change("allocation.all.current") == 0
+    assert change("allocated_bytes.all.freed") == change("allocated_bytes.all.allocated") == taken
+    assert change("requested_bytes.all.freed") == 1000
+    assert change("reserved_bytes.all.current") == taken and change("segment.all.current") == 10
+    torch.vk.empty_cache()
+    assert change("reserved_bytes.all.freed") == taken and change("segment.all.freed") == 10
+
+
+def test_resetting_counts():
+    kept = torch.empty(MIB, dtype=torch.uint8, device="vk")
+    torch.vk.reset_accumulated_memory_stats()
+    torch.vk.reset_peak_memory_stats()
+    stats = torch.vk.memory_stats()
+    assert stats["allocation.all.allocated"] == stats["allocated_bytes.all.freed"] == stats["cache_hits"] == 0
+    assert stats["allocation.all.peak"] == stats["allocation.all.current"] >= 1
+    assert stats["allocated_bytes.all.current"] >= kept.nbytes
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(1 << 60, dtype=torch.uint8, device="vk")
+    stats = torch.vk.memory_stats()
+    assert stats["num_ooms"] == stats["num_alloc_retries"] == 1
+
+
+def test_memory_info():
+    torch.vk.empty_cache()
+    free, total = torch.vk.mem_get_info()
+    assert 0 < free <= total and (free, total) == torch.accelerator.get_memory_info()
+    kept = torch.empty(64 * MIB, dtype=torch.uint8, device="vk").fill_(1)
+    torch.vk.synchronize()
+    less, same = torch.vk.mem_get_info()
+    assert same == total and less < free and kept.nbytes == 64 * MIB
 
 
 def test_memory_is_not_reused_before_the_work_on_it_is_done():
@@ -189,9 +228,9 @@ def test_no_growth_over_many_ops():
         one_round(arguments, x)
     torch.vk.synchronize()
     after = torch.vk.memory_stats()
-    assert after["allocated_bytes"] == before["allocated_bytes"]
-    assert after["reserved_bytes"] == before["reserved_bytes"]
-    assert after["peak_reserved_bytes"] == before["peak_reserved_bytes"]
+    assert after["allocated_bytes.all.current"] == before["allocated_bytes.all.current"]
+    assert after["reserved_bytes.all.current"] == before["reserved_bytes.all.current"]
+    assert after["reserved_bytes.all.peak"] == before["reserved_bytes.all.peak"]
     assert resident_kib() - resident < 4 * KIB, "the process has grown by 4 MiB"
 
 
@@ -222,8 +261,8 @@ def test_no_growth_over_many_replays_and_events():
     gc.collect()
     torch.vk.synchronize()
     after = torch.vk.memory_stats()
-    assert after["allocated_bytes"] == before["allocated_bytes"]
-    assert after["peak_reserved_bytes"] == before["peak_reserved_bytes"]
+    assert after["allocated_bytes.all.current"] == before["allocated_bytes.all.current"]
+    assert after["reserved_bytes.all.peak"] == before["reserved_bytes.all.peak"]
     assert resident_kib() - resident < 4 * KIB, "the process has grown by 4 MiB"
 
 
@@ -237,5 +276,5 @@ def test_no_growth_without_waiting():
     for _ in range(2000):
         x = x.clone()
     after = torch.vk.memory_stats()
-    assert after["peak_reserved_bytes"] == before["peak_reserved_bytes"]
+    assert after["reserved_bytes.all.peak"] == before["reserved_bytes.all.peak"]
     assert torch.equal(x.cpu(), sample(64, 64))
