@@ -16,7 +16,6 @@ from test_torch_integration import (  # noqa: F401  the tests are collected here
     test_compile_gemv_and_pack,
     test_defaults_and_keywords,
     test_export_of_a_single_row,
-    test_opcheck_autograd_registration,
     test_opcheck_linear_ops,
     test_opcheck_pack_and_unpack,
     test_opcheck_padded_vectors,
