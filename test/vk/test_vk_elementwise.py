@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -116,13 +115,6 @@ OTHER_FLOAT_OPS = {
 def arithmetic_keeps_subnormals() -> bool:
     x = torch.tensor([1e-40])
     return torch.equal((x.to("vk") + x.to("vk")).cpu(), x + x)
-
-
-@pytest.fixture
-def nothing_falls_back() -> Iterator[None]:
-    torch.vk.reset_fallbacks()
-    yield
-    assert torch.vk.fallbacks() == {}
 
 
 @pytest.mark.parametrize("how", FLOAT_OPS)

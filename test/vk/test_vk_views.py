@@ -124,6 +124,32 @@ def test_copies_within_a_tensor():
     check(lambda x: x[:, 0].copy_(x[0]), sample(8, 8))
 
 
+# On the device, but through the CPU, and counted like every other fallback.
+COPIES_WITHOUT_A_KERNEL = {
+    "to another dtype": lambda x: x.half(),
+    "copy_ from another dtype": lambda x: torch.zeros(4, 6, dtype=torch.int32, device=x.device).copy_(x),
+    "resolve_conj": lambda x: torch.complex(x, x).conj().resolve_conj(),
+    "more dimensions than the kernel takes": lambda x: (
+        x.view(1, 24).as_strided((2,) * 7, (1, 3, 2, 5, 1, 4, 6)).contiguous()
+    ),
+    "overlapping": lambda x: x[:, ::2].copy_(x[:, 1::2]),
+}
+
+
+@pytest.mark.parametrize("how", COPIES_WITHOUT_A_KERNEL)
+def test_copies_that_go_through_the_cpu_are_counted(how):
+    torch.vk.reset_fallbacks()
+    check(COPIES_WITHOUT_A_KERNEL[how], sample(4, 6))
+    assert torch.vk.fallbacks()["aten::_copy_from"] == 1
+
+
+def test_copies_to_and_from_the_cpu_are_no_fallbacks(nothing_falls_back):
+    x = sample(4, 6)
+    on_vk = x.to("vk")
+    on_vk.cpu(), on_vk.t()[1:].cpu(), on_vk.to("cpu", torch.half), on_vk.tolist()
+    x.t().to("vk"), x.to("vk", torch.half), on_vk[:, ::2].copy_(x.half()[:, ::2]), x.copy_(on_vk)
+
+
 def test_memory_formats():
     x = sample(2, 3, 4, 5)
     check(lambda v: v.to(memory_format=torch.channels_last), x)
