@@ -85,7 +85,7 @@ def test_writing_to_the_base_shows_in_views():
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_strided_copies_of_every_dtype(dtype):
+def test_strided_copies_of_every_dtype(dtype, nothing_falls_back):
     x = sample(5, 7, dtype=dtype)
     for view in (x.t(), x[::2], x[:, ::3], x[1:4, 2:5], x[:1].expand(3, 7), x[:, 3], x.flip(0)[1:]):
         check(lambda v: v.contiguous(), view)
@@ -95,6 +95,15 @@ def test_strided_copies_of_every_dtype(dtype):
     check(lambda a: a[0].copy_(a[1]), x)
     check(lambda a: a.view(-1)[1:4].copy_(a.view(-1)[7:10]), x)  # byte offsets that are no multiple of a word
     check(lambda a: a.view(-1)[1:2].fill_(1), x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_cat_of_every_dtype(dtype, nothing_falls_back):
+    x, y = sample(5, 7, dtype=dtype), sample(5, 3, dtype=dtype, seed=1)
+    check(lambda a, b: torch.cat([a, b], 1), x, y)
+    check(lambda a, b: torch.cat([a.t(), b.t(), a.t()[1:2]]), x, y)
+    check(lambda a, b: torch.stack([a[::2, :3], b[1:4]]), x, y)
+    check(lambda a: a.clone(), x)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 3, 4, 5, 255, 256, 257])
