@@ -2,8 +2,10 @@
 #include "device/elementwise.h"
 
 #include <ATen/Functions.h>
+#include <ATen/MemoryOverlap.h>
 #include <ATen/Operators.h>
 #include <ATen/native/CPUFallback.h>
+#include <ATen/native/Resize.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -149,15 +151,27 @@ at::Tensor& vk_fill_(at::Tensor& self, const at::Scalar& value) {
 
 at::Tensor& vk_zero_(at::Tensor& self) { return vk_fill_(self, 0); }
 
-at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
-  const auto parts = tensors.materialize();
+at::Tensor& fill_with_tensor(at::Tensor& self, const at::Tensor& value) {
+  if (value.dim() == 0 && value.is_cpu()) return vk_fill_(self, value.item());
+  if (value.dim() == 0 && value.device() == self.device() && value.dtype() == self.dtype()) {
+    return self.copy_(value.clone().expand(self.sizes()));  // value may be one of self's
+  }
+  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::fill__Tensor>::call(self, value);
+}
+
+/// As in torch: an empty 1-D tensor counts as nothing. Other oddities are the CPU's to refuse.
+bool are_alike(const at::MaterializedITensorListRef& parts) {
   const at::Tensor& first = parts.front().get();
-  // As in torch: an empty 1-D tensor counts as nothing. Other oddities are the CPU's to refuse.
-  const bool plain = std::all_of(parts.begin(), parts.end(), [&](const at::Tensor& each) {
+  return std::all_of(parts.begin(), parts.end(), [&](const at::Tensor& each) {
     return each.scalar_type() == first.scalar_type() && each.device() == first.device() &&
            each.dim() == first.dim() && each.dim() > 0;
   });
-  if (!plain) return at::native::call_fallback_fn<&run_on_cpu, at::_ops::cat>::call(tensors, dim);
+}
+
+at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
+  const auto parts = tensors.materialize();
+  const at::Tensor& first = parts.front().get();
+  if (!are_alike(parts)) return at::native::call_fallback_fn<&run_on_cpu, at::_ops::cat>::call(tensors, dim);
   const int64_t along = c10::maybe_wrap_dim(dim, first.dim());
   std::vector<int64_t> sizes = first.sizes().vec();
   sizes[along] = 0;
@@ -178,10 +192,24 @@ at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
   return joined;
 }
 
+at::Tensor& cat_out(const at::ITensorListRef& tensors, int64_t dim, at::Tensor& out) {
+  const auto parts = tensors.materialize();
+  const at::Tensor& first = parts.front().get();
+  if (!are_alike(parts) || out.dtype() != first.dtype() || out.device() != first.device()) {
+    return at::native::call_fallback_fn<&run_on_cpu, at::_ops::cat_out>::call(tensors, dim, out);
+  }
+  for (const at::Tensor& each : parts) at::assert_no_overlap(out, each);
+  const at::Tensor joined = vk_cat(tensors, dim);
+  at::native::resize_output(out, joined.sizes());
+  return out.copy_(joined);
+}
+
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("fill_.Scalar", TORCH_FN(vk_fill_));
+  library.impl("fill_.Tensor", TORCH_FN(fill_with_tensor));
   library.impl("zero_", TORCH_FN(vk_zero_));
   library.impl("cat", TORCH_FN(vk_cat));
+  library.impl("cat.out", TORCH_FN(cat_out));
 }
 
 TORCH_LIBRARY_IMPL(quantized_decomposed, PrivateUse1, library) {

@@ -296,6 +296,49 @@ def test_integers(how, dtype):
             check(BYTE_OPS[how], x)
 
 
+# Of int8 b and float32 x, and done on the device.
+INTO_TENSORS = {
+    "clamp": lambda x, b: torch.clamp(b, -3, 5, out=torch.empty_like(b)),
+    "clamp, resized": lambda x, b: torch.clamp(
+        b.t(), -3, 5, out=torch.empty(0, dtype=b.dtype, device=b.device)
+    ),
+    "clamp to strides": lambda x, b: torch.clamp(b[:, ::2], min=-3, out=torch.zeros_like(b)[:, 1::2]),
+    "clamp by floats": lambda x, b: b.clamp(-1.5, 2.5),
+    "clamp by a float and an integer": lambda x, b: b.t().clamp(-3, 2.5),
+    "maximum": lambda x, b: torch.maximum(b, b.flip(0), out=torch.empty_like(b)),
+    "maximum to its input": lambda x, b: torch.maximum(b, b[:1].clone(), out=b),
+    "minimum to strides": lambda x, b: torch.minimum(b, b[:1], out=torch.zeros_like(b.t()).t()),
+    "amax": lambda x, b: torch.amax(x, 1, out=torch.empty(x.shape[0], device=x.device)),
+    "amax, resized": lambda x, b: torch.amax(
+        b, (0, 1), True, out=torch.empty(0, dtype=b.dtype, device=b.device)
+    ),
+    "cat": lambda x, b: torch.cat([x, x[:2]], out=torch.empty(x.shape[0] + 2, x.shape[1], device=x.device)),
+    "cat, resized": lambda x, b: torch.cat([b, b], 1, out=torch.empty(0, dtype=b.dtype, device=b.device)),
+    "fill_": lambda x, b: x[1:, ::2].fill_(torch.tensor(2.5, device=x.device)),
+    "fill_ from the CPU": lambda x, b: x.fill_(torch.tensor(3)),
+    "fill_ with one of its own": lambda x, b: x.fill_(x[1, 2]),
+}
+
+
+@pytest.mark.parametrize("how", INTO_TENSORS)
+def test_into_tensors(how):
+    x, b = floats(6, 8), random_int8(torch.Generator().manual_seed(1), 6, 8)
+    torch.vk.reset_fallbacks()
+    check(lambda x, b: INTO_TENSORS[how](x, b), x, b)
+    assert set(torch.vk.fallbacks()) <= {"aten::flip"}
+
+
+def test_out_that_overlaps_its_inputs_is_refused():
+    b = random_int8(torch.Generator().manual_seed(1), 10).to("vk")
+    for call in (
+        lambda: torch.clamp(b[:8], -3, 5, out=b[2:]),
+        lambda: torch.maximum(b[:8], b[:8], out=b[2:]),
+        lambda: torch.cat([b[:4], b[4:8]], out=b[2:]),
+    ):
+        with pytest.raises(RuntimeError, match="(?i)overlap|single memory location"):
+            call()
+
+
 decomposed = torch.ops.quantized_decomposed
 
 
