@@ -51,8 +51,10 @@ void main() {
   [[unroll]] for (uint i = 0; i < 4; ++i) {
     if (i >= values) break;
     if (OP == OP_QUANTIZE) {
-      precise float value = intBitsToFloat(x[4 * word + i]) * input_scale;
-      bytes[i] = quantized(value);
+      int bits = x[4 * word + i];
+      precise float value = intBitsToFloat(bits) * input_scale;
+      // NaN becomes 0, as where the CPU converts it. By its bits, as a driver may take isnan() for false.
+      bytes[i] = (bits & 0x7fffffff) > 0x7f800000 ? 0 : quantized(value);
     } else if (OP == OP_CLAMP) {
       bytes[i] = clamp(bytes[i], low, high);
     } else {

@@ -1,7 +1,8 @@
-// Copies elements of 1, 2, 4 or 8 bytes between any strides, as words. To a dense destination each invocation
+// Copies elements of 1, 2, 4, 8 or 16 bytes between any strides, as words. To a dense destination each invocation
 // writes one whole word; otherwise it writes one element, and shares words with others through atomics.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const uint ELEMENT_BYTES = 4;
@@ -24,7 +25,7 @@ layout(set = 0, binding = 0) readonly buffer Source { uint source[]; };
 layout(set = 0, binding = 1) buffer Destination { uint destination[]; };
 
 const uint ELEMENTS_IN_WORD = ELEMENT_BYTES < 4 ? 4 / ELEMENT_BYTES : 1;
-const uint WORDS = ELEMENT_BYTES == 8 ? 2 : 1;
+const uint WORDS = ELEMENT_BYTES < 4 ? 1 : ELEMENT_BYTES / 4;  // of an element
 const uint ELEMENT_BITS = ELEMENT_BYTES < 4 ? 8 * ELEMENT_BYTES : 32;
 const uint MASK = ELEMENT_BYTES < 4 ? (1u << (ELEMENT_BITS % 32)) - 1 : 0xffffffffu;
 
@@ -57,11 +58,8 @@ void main() {
   if (invocation >= count) return;
   uvec2 place = places(invocation);
   uint target = DENSE ? first_destination + invocation : place.y;
-  if (ELEMENT_BYTES == 8) {
-    destination[2 * target] = source[2 * place.x];
-    destination[2 * target + 1] = source[2 * place.x + 1];
-  } else if (ELEMENT_BYTES == 4) {
-    destination[target] = source[place.x];
+  if (ELEMENT_BYTES >= 4) {
+    [[unroll]] for (uint i = 0; i < WORDS; ++i) destination[WORDS * target + i] = source[WORDS * place.x + i];
   } else {
     uint shift = target % ELEMENTS_IN_WORD * ELEMENT_BITS;
     atomicAnd(destination[target / ELEMENTS_IN_WORD], ~(MASK << shift));

@@ -149,13 +149,20 @@ bool byte_op(FloatOp op, const at::Tensor& a, const at::Tensor& b, at::Tensor& o
   const auto is_device_byte = [](const at::Tensor& tensor) {
     return tensor.is_privateuseone() && tensor.scalar_type() == at::kChar;
   };
-  if (!is_device_byte(a) || !is_device_byte(b) || out.defined()) return false;
+  if (!is_device_byte(a) || !is_device_byte(b) || (out.defined() && !is_device_byte(out))) return false;
   if (op != FloatOp::maximum && op != FloatOp::minimum) return false;
-  at::TensorIterator iterator =
-      at::TensorIteratorConfig().add_output(out).add_const_input(a).add_const_input(b).build();
+  const bool made_here = !out.defined();
+  at::TensorIterator iterator = at::TensorIteratorConfig()
+                                    .set_check_mem_overlap(true)
+                                    .add_output(out)
+                                    .add_const_input(a)
+                                    .add_const_input(b)
+                                    .build();
   out = iterator.output();
+  const at::Tensor values = made_here ? out : at::empty(out.sizes(), out.options());
   const ByteMap map{op == FloatOp::maximum ? ByteOp::maximum : ByteOp::minimum};
-  map_bytes(a, b, out, map, name);
+  map_bytes(a, b, values, map, name);
+  if (!made_here) out.copy_(values);
   return true;
 }
 
@@ -225,17 +232,31 @@ bool clamp_bytes(const at::Tensor& self, const Limit& low, const Limit& high, at
   if (map.low > map.high) return false;
   if (!out.defined()) {
     out = map_bytes(self, at::kChar, map, "clamp");
-  } else if (out.scalar_type() == at::kChar && out.is_same(self)) {
-    out.copy_(map_bytes(self, at::kChar, map, "clamp"));
-  } else {
-    return false;
+    return true;
   }
+  if (out.scalar_type() != at::kChar || out.device() != self.device()) return false;
+  // Resizes out, and refuses what overlaps.
+  at::TensorIteratorConfig().set_check_mem_overlap(true).add_output(out).add_const_input(self).build();
+  out.copy_(map_bytes(self, at::kChar, map, "clamp"));
   return true;
+}
+
+/// Limits that are no integers make float32 of int8.
+bool clamp_bytes_to_floats(const at::Tensor& self, const Limit& low, const Limit& high, at::Tensor& out) {
+  const auto is_floating = [](const Limit& limit) { return limit && limit->isFloatingPoint(); };
+  if (self.scalar_type() != at::kChar || !(is_floating(low) || is_floating(high))) return false;
+  if (at::result_type(self, at::Scalar(0.5)) != at::kFloat) return false;  // the default dtype
+  ByteMap map{ByteOp::dequantize};
+  map.quantization.input_scale = 1.0F;
+  return clamp_floats(map_bytes(self, at::kFloat, map, "clamp"), low, high, out);
 }
 
 at::Tensor vk_clamp(const at::Tensor& self, const Limit& low, const Limit& high) {
   at::Tensor out;
-  if (clamp_floats(self, low, high, out) || clamp_bytes(self, low, high, out)) return out;
+  if (clamp_floats(self, low, high, out) || clamp_bytes(self, low, high, out) ||
+      clamp_bytes_to_floats(self, low, high, out)) {
+    return out;
+  }
   return at::native::call_fallback_fn<&run_on_cpu, ops::clamp>::call(self, low, high);
 }
 

@@ -10,6 +10,7 @@
 
 #include "device/allocator.h"
 #include "device/devices.h"
+#include "device/fallback.h"
 #include "device/strided.h"
 #include "device/tensor_memory.h"
 #include "vulkan/device_stream.h"
@@ -47,6 +48,12 @@ void copy_to_device(const at::Tensor& from, const at::Tensor& to) {
   upload(around, to);
 }
 
+/// What no kernel copies. Another device is reached through the CPU alone, which is no fallback.
+void copy_through_cpu(const at::Tensor& from, const at::Tensor& to) {
+  if (from.device() == to.device()) count_fallback("aten::_copy_from");
+  copy_to_device(cpu_mirror(from), to);
+}
+
 void copy_on_device(const at::Tensor& from, const at::Tensor& to) {
   const vulkan::BufferRange source = memory_of(from);
   const vulkan::BufferRange destination = memory_of(to);
@@ -58,7 +65,7 @@ void copy_on_device(const at::Tensor& from, const at::Tensor& to) {
                        source.offset < destination.offset + destination.size &&
                        destination.offset < source.offset + source.size;
   if (!same_places || overlap || !from.is_non_overlapping_and_dense()) {
-    if (!same_kind || overlap || !copy_strided(from, to)) copy_to_device(cpu_mirror(from), to);
+    if (!same_kind || overlap || !copy_strided(from, to)) copy_through_cpu(from, to);
     return;
   }
   vulkan_device_of(to).stream().record(

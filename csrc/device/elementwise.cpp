@@ -2,8 +2,10 @@
 #include "device/elementwise.h"
 
 #include <ATen/Functions.h>
+#include <ATen/MemoryOverlap.h>
 #include <ATen/Operators.h>
 #include <ATen/native/CPUFallback.h>
+#include <ATen/native/Resize.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -72,14 +74,37 @@ namespace {
 
 bool is_byte(at::ScalarType type) { return type == at::kChar || type == at::kByte; }
 
+/// Calls the operator with CPU tensors: it computes, or raises its own error.
+template <typename... Arguments>
+at::Tensor call_on_cpu(const char* name, Arguments... arguments) {
+  torch::jit::Stack stack;
+  torch::jit::push(stack, arguments...);
+  run_on_cpu(c10::Dispatcher::singleton().findSchemaOrThrow(name, ""), &stack);
+  return torch::jit::pop(stack).toTensor();
+}
+
+/// What is subtracted from and added to 8-bit values exactly, in int32 and in float32.
+bool is_small(int64_t zero_point) {
+  constexpr int64_t kLargest = int64_t{1} << 23;
+  return -kLargest <= zero_point && zero_point <= kLargest;
+}
+
+bool kernel_quantizes(const at::Tensor& input, float inverse_scale, int64_t zero_point, int64_t quant_min,
+                      int64_t quant_max, at::ScalarType dtype) {
+  const int64_t lowest = dtype == at::kChar ? -128 : 0;
+  return input.scalar_type() == at::kFloat && is_byte(dtype) && std::isfinite(inverse_scale) &&
+         inverse_scale != 0 && is_small(zero_point) && lowest <= quant_min && quant_min <= quant_max &&
+         quant_max <= lowest + 255;
+}
+
 at::Tensor quantize_per_tensor(const at::Tensor& input, double scale, int64_t zero_point, int64_t quant_min,
                                int64_t quant_max, at::ScalarType dtype) {
-  TORCH_CHECK(input.scalar_type() == at::kFloat,
-              message("quantize_per_tensor: input: expected float32 on vk, got ", input.scalar_type()));
-  TORCH_CHECK(is_byte(dtype),
-              message("quantize_per_tensor: dtype: expected int8 or uint8 on vk, got ", dtype));
-  ByteMap map{ByteOp::quantize};
   const auto inverse_scale = static_cast<float>(1.0 / scale);
+  if (!kernel_quantizes(input, inverse_scale, zero_point, quant_min, quant_max, dtype)) {
+    return call_on_cpu("quantized_decomposed::quantize_per_tensor", input, scale, zero_point, quant_min,
+                       quant_max, dtype);
+  }
+  ByteMap map{ByteOp::quantize};
   // A driver may take a subnormal reciprocal for zero. Two exact factors in its place have the same product,
   // but for results so small that they round to zero.
   const float raised = std::fpclassify(inverse_scale) == FP_SUBNORMAL ? 0x1p24F : 1.0F;
@@ -92,15 +117,16 @@ at::Tensor quantize_per_tensor(const at::Tensor& input, double scale, int64_t ze
   return map_bytes(input, dtype, map, "quantize_per_tensor");
 }
 
-at::Tensor dequantize_per_tensor(const at::Tensor& input, double scale, int64_t zero_point,
-                                 int64_t /*quant_min*/, int64_t /*quant_max*/, at::ScalarType dtype,
+at::Tensor dequantize_per_tensor(const at::Tensor& input, double scale, int64_t zero_point, int64_t quant_min,
+                                 int64_t quant_max, at::ScalarType dtype,
                                  std::optional<at::ScalarType> out_dtype) {
-  TORCH_CHECK(is_byte(input.scalar_type()) && input.scalar_type() == dtype,
-              message("dequantize_per_tensor: input: expected int8 or uint8 on vk, and dtype the same, got ",
-                      input.scalar_type(), " and ", dtype));
-  TORCH_CHECK(out_dtype.value_or(at::kFloat) == at::kFloat,
-              message("dequantize_per_tensor: out_dtype: expected float32 on vk, got ",
-                      out_dtype.value_or(at::kFloat)));
+  const bool has_kernel = is_byte(dtype) && input.scalar_type() == dtype &&
+                          out_dtype.value_or(at::kFloat) == at::kFloat && is_small(zero_point) &&
+                          std::isfinite(static_cast<float>(scale));
+  if (!has_kernel) {
+    return call_on_cpu("quantized_decomposed::dequantize_per_tensor", input, scale, zero_point, quant_min,
+                       quant_max, dtype, out_dtype);
+  }
   ByteMap map{ByteOp::dequantize};
   map.quantization.input_scale = static_cast<float>(scale);
   map.quantization.input_zero_point = static_cast<int32_t>(zero_point);
@@ -117,15 +143,19 @@ at::Tensor requantize(const at::Tensor& x, double input_scale, int64_t input_zer
   return map_bytes(x, at::kChar, map, "requantize");
 }
 
-at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
-  const auto parts = tensors.materialize();
+/// As in torch: an empty 1-D tensor counts as nothing. Other oddities are the CPU's to refuse.
+bool are_alike(const at::MaterializedITensorListRef& parts) {
   const at::Tensor& first = parts.front().get();
-  // As in torch: an empty 1-D tensor counts as nothing. Other oddities are the CPU's to refuse.
-  const bool plain = std::all_of(parts.begin(), parts.end(), [&](const at::Tensor& each) {
+  return std::all_of(parts.begin(), parts.end(), [&](const at::Tensor& each) {
     return each.scalar_type() == first.scalar_type() && each.device() == first.device() &&
            each.dim() == first.dim() && each.dim() > 0;
   });
-  if (!plain) return at::native::call_fallback_fn<&run_on_cpu, at::_ops::cat>::call(tensors, dim);
+}
+
+at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
+  const auto parts = tensors.materialize();
+  const at::Tensor& first = parts.front().get();
+  if (!are_alike(parts)) return at::native::call_fallback_fn<&run_on_cpu, at::_ops::cat>::call(tensors, dim);
   const int64_t along = c10::maybe_wrap_dim(dim, first.dim());
   std::vector<int64_t> sizes = first.sizes().vec();
   sizes[along] = 0;
@@ -146,7 +176,22 @@ at::Tensor vk_cat(const at::ITensorListRef& tensors, int64_t dim) {
   return joined;
 }
 
-TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) { library.impl("cat", TORCH_FN(vk_cat)); }
+at::Tensor& cat_out(const at::ITensorListRef& tensors, int64_t dim, at::Tensor& out) {
+  const auto parts = tensors.materialize();
+  const at::Tensor& first = parts.front().get();
+  if (!are_alike(parts) || out.dtype() != first.dtype() || out.device() != first.device()) {
+    return at::native::call_fallback_fn<&run_on_cpu, at::_ops::cat_out>::call(tensors, dim, out);
+  }
+  for (const at::Tensor& each : parts) at::assert_no_overlap(out, each);
+  const at::Tensor joined = vk_cat(tensors, dim);
+  at::native::resize_output(out, joined.sizes());
+  return out.copy_(joined);
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("cat", TORCH_FN(vk_cat));
+  library.impl("cat.out", TORCH_FN(cat_out));
+}
 
 TORCH_LIBRARY_IMPL(quantized_decomposed, PrivateUse1, library) {
   library.impl("quantize_per_tensor", TORCH_FN(quantize_per_tensor));

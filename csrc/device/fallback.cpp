@@ -72,11 +72,7 @@ c10::OperatorHandle cpu_operator(const std::string& name, const c10::OperatorHan
 
 }  // namespace
 
-void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
-  const std::string name = c10::toString(op.operator_name());
-  TORCH_CHECK_NOT_IMPLEMENTED(!name.starts_with("q8ta::"),
-                              name + " has no kernel for the vk device, and does not run on the CPU instead");
-  if (name.starts_with("aten::")) check_same_device(op, *stack);
+void count_fallback(const std::string& name) {
   bool first = false;
   {
     const std::lock_guard lock(counts().mutex);
@@ -88,6 +84,14 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
                " has no kernel on the device and runs on the CPU, which copies its tensors there and back. "
                "torch.vk.fallbacks() counts how often; this is said once for each operator.");
   }
+}
+
+void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const std::string name = c10::toString(op.operator_name());
+  TORCH_CHECK_NOT_IMPLEMENTED(!name.starts_with("q8ta::"),
+                              name + " has no kernel for the vk device, and does not run on the CPU instead");
+  if (name.starts_with("aten::")) check_same_device(op, *stack);
+  count_fallback(name);
   at::native::cpu_fallback(cpu_operator(name, op, *stack), stack);
 }
 

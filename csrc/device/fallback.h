@@ -8,6 +8,9 @@
 
 namespace q8ta::device {
 
+/// Counts an operator that runs on the CPU instead, and says so the first time.
+void count_fallback(const std::string& name);
+
 /// Runs an operator on copies of its tensors on the CPU and counts it.
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack);
 

@@ -3,10 +3,13 @@
 #include "kernels/fill.h"
 
 #include <ATen/Functions.h>
+#include <ATen/Operators.h>
+#include <ATen/native/CPUFallback.h>
 #include <torch/library.h>
 
 #include <algorithm>
 
+#include "device/fallback.h"
 #include "device/tensor_memory.h"
 #include "vulkan/device_stream.h"
 
@@ -42,12 +45,21 @@ at::Tensor& vk_fill_(at::Tensor& self, const at::Scalar& value) {
   return self.copy_(one.expand(self.sizes()));
 }
 
+at::Tensor& fill_with_tensor(at::Tensor& self, const at::Tensor& value) {
+  if (value.dim() == 0 && value.is_cpu()) return vk_fill_(self, value.item());
+  if (value.dim() == 0 && value.device() == self.device() && value.dtype() == self.dtype()) {
+    return self.copy_(value.clone().expand(self.sizes()));  // value may be one of self's
+  }
+  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::fill__Tensor>::call(self, value);
+}
+
 at::Tensor& vk_zero_(at::Tensor& self) { return vk_fill_(self, 0); }
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("fill_.Scalar", TORCH_FN(vk_fill_));
+  library.impl("fill_.Tensor", TORCH_FN(fill_with_tensor));
   library.impl("zero_", TORCH_FN(vk_zero_));
 }
 

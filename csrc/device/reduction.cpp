@@ -1,6 +1,7 @@
 // The maximum over all or some dimensions of float32 and int8 tensors, on the device.
 #include <ATen/Operators.h>
 #include <ATen/native/CPUFallback.h>
+#include <ATen/native/Resize.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -113,6 +114,17 @@ at::Tensor amax(const at::Tensor& self, at::IntArrayRef dim, bool keepdim) {
   return at::native::call_fallback_fn<&run_on_cpu, at::_ops::amax>::call(self, dim, keepdim);
 }
 
+at::Tensor& amax_out(const at::Tensor& self, at::IntArrayRef dim, bool keepdim, at::Tensor& out) {
+  if (out.scalar_type() == self.scalar_type() && out.device() == self.device()) {
+    const at::Tensor y = try_amax(self, dim, keepdim, "amax");
+    if (y.defined()) {
+      at::native::resize_output(out, y.sizes());
+      return out.copy_(y);
+    }
+  }
+  return at::native::call_fallback_fn<&run_on_cpu, at::_ops::amax_out>::call(self, dim, keepdim, out);
+}
+
 at::Tensor max(const at::Tensor& self) {
   const at::Tensor y = try_amax(self, {}, /*keepdim=*/false, "max");
   if (y.defined()) return y;
@@ -121,6 +133,7 @@ at::Tensor max(const at::Tensor& self) {
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("amax", TORCH_FN(amax));
+  library.impl("amax.out", TORCH_FN(amax_out));
   library.impl("max", TORCH_FN(max));
 }
 

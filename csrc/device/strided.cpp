@@ -1,5 +1,6 @@
 #include "device/strided.h"
 
+#include <bit>
 #include <limits>
 
 #include "device/allocator.h"
@@ -59,7 +60,7 @@ bool owns_its_words(const at::Tensor& to, uint32_t first_element) {
 
 bool copy_strided(const at::Tensor& from, const at::Tensor& to) {
   const size_t bytes = to.element_size();
-  if (bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8) return false;
+  if (!std::has_single_bit(bytes) || bytes > 16) return false;
   if (to.numel() > std::numeric_limits<int32_t>::max()) return false;
   vulkan::Device& device = vulkan_device_of(to);
   const vulkan::ByteRange source = readable_from(device, memory_of(from));

@@ -75,8 +75,8 @@ struct StridedCopy {
   std::array<uint32_t, kMaxDimensions> sizes{}, source_strides{}, destination_strides{};
 };
 
-/// Records the copy of elements of 1, 2, 4 or 8 bytes. `dense`: the destination is contiguous, and what is
-/// written with its last word belongs to no one else.
+/// Records the copy of elements of 1, 2, 4, 8 or 16 bytes. `dense`: the destination is contiguous, and what
+/// is written with its last word belongs to no one else.
 void record_strided_copy(vulkan::Recorder& recorder, const StridedCopy& copy, uint32_t element_bytes,
                          bool dense, const vulkan::BufferRange& from, const vulkan::BufferRange& to,
                          const char* op);

@@ -45,6 +45,13 @@ def one_test_at_a_time(vk_device: None) -> Iterator[None]:
 
 
 @pytest.fixture
+def nothing_falls_back() -> Iterator[None]:
+    torch.vk.reset_fallbacks()
+    yield
+    assert torch.vk.fallbacks() == {}
+
+
+@pytest.fixture
 def place() -> Callable[[torch.Tensor], torch.Tensor]:
     """Tests of the CPU tensors that are collected here, too, compute on vk."""
     return to_vk

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.ao.quantization.fx._decomposed  # registers quantized_decomposed
 from reference import either, possible, requantize_ref
 from same import assert_same, check, sample, to_vk
 from samples import random_int8
@@ -118,13 +118,6 @@ def arithmetic_keeps_subnormals() -> bool:
     return torch.equal((x.to("vk") + x.to("vk")).cpu(), x + x)
 
 
-@pytest.fixture
-def nothing_falls_back() -> Iterator[None]:
-    torch.vk.reset_fallbacks()
-    yield
-    assert torch.vk.fallbacks() == {}
-
-
 @pytest.mark.parametrize("how", FLOAT_OPS)
 def test_floats(how, nothing_falls_back):
     for sizes in SIZES:
@@ -147,7 +140,7 @@ def test_special_values(how, nothing_falls_back):
 @pytest.mark.parametrize("scale", [2.0**126, 1.5 * 2.0**126, 2.0**127, 3e38, 3.4e38])
 def test_quantize_where_the_reciprocal_of_the_scale_is_subnormal(scale, nothing_falls_back):
     quantize = torch.ops.quantized_decomposed.quantize_per_tensor
-    x = torch.cat([SPECIAL[~SPECIAL.isnan()], torch.linspace(-1, 1, 1000) * 3.4e38])
+    x = torch.cat([SPECIAL, torch.linspace(-1, 1, 1000) * 3.4e38])
     check(lambda x: quantize(x, scale, -3, -128, 127, torch.int8), x)
 
 
@@ -303,35 +296,152 @@ def test_integers(how, dtype):
             check(BYTE_OPS[how], x)
 
 
+# Of int8 b and float32 x, and done on the device.
+INTO_TENSORS = {
+    "clamp": lambda x, b: torch.clamp(b, -3, 5, out=torch.empty_like(b)),
+    "clamp, resized": lambda x, b: torch.clamp(
+        b.t(), -3, 5, out=torch.empty(0, dtype=b.dtype, device=b.device)
+    ),
+    "clamp to strides": lambda x, b: torch.clamp(b[:, ::2], min=-3, out=torch.zeros_like(b)[:, 1::2]),
+    "clamp by floats": lambda x, b: b.clamp(-1.5, 2.5),
+    "clamp by a float and an integer": lambda x, b: b.t().clamp(-3, 2.5),
+    "maximum": lambda x, b: torch.maximum(b, b.flip(0), out=torch.empty_like(b)),
+    "maximum to its input": lambda x, b: torch.maximum(b, b[:1].clone(), out=b),
+    "minimum to strides": lambda x, b: torch.minimum(b, b[:1], out=torch.zeros_like(b.t()).t()),
+    "amax": lambda x, b: torch.amax(x, 1, out=torch.empty(x.shape[0], device=x.device)),
+    "amax, resized": lambda x, b: torch.amax(
+        b, (0, 1), True, out=torch.empty(0, dtype=b.dtype, device=b.device)
+    ),
+    "cat": lambda x, b: torch.cat([x, x[:2]], out=torch.empty(x.shape[0] + 2, x.shape[1], device=x.device)),
+    "cat, resized": lambda x, b: torch.cat([b, b], 1, out=torch.empty(0, dtype=b.dtype, device=b.device)),
+    "fill_": lambda x, b: x[1:, ::2].fill_(torch.tensor(2.5, device=x.device)),
+    "fill_ from the CPU": lambda x, b: x.fill_(torch.tensor(3)),
+    "fill_ with one of its own": lambda x, b: x.fill_(x[1, 2]),
+}
+
+
+@pytest.mark.parametrize("how", INTO_TENSORS)
+def test_into_tensors(how):
+    x, b = floats(6, 8), random_int8(torch.Generator().manual_seed(1), 6, 8)
+    torch.vk.reset_fallbacks()
+    check(lambda x, b: INTO_TENSORS[how](x, b), x, b)
+    assert set(torch.vk.fallbacks()) <= {"aten::flip"}
+
+
+def test_out_that_overlaps_its_inputs_is_refused():
+    b = random_int8(torch.Generator().manual_seed(1), 10).to("vk")
+    for call in (
+        lambda: torch.clamp(b[:8], -3, 5, out=b[2:]),
+        lambda: torch.maximum(b[:8], b[:8], out=b[2:]),
+        lambda: torch.cat([b[:4], b[4:8]], out=b[2:]),
+    ):
+        with pytest.raises(RuntimeError, match="(?i)overlap|single memory location"):
+            call()
+
+
 decomposed = torch.ops.quantized_decomposed
 
 
 def quantized_cases() -> list[torch.Tensor]:
     ties = (torch.arange(-300, 300) + 0.5) * 0.1
     near = torch.cat([ties, torch.nextafter(ties, ties * 2), torch.nextafter(ties, ties * 0)])
-    return [near, SPECIAL[~SPECIAL.isnan()], floats(5, 7), floats(5, 7).t(), floats(0, 3), floats(10, 3)[1:]]
+    with_nan = floats(10, 33).masked_fill_(floats(10, 33, seed=1) > 60, math.nan)
+    several = [floats(5, 7), floats(5, 7).t(), floats(0, 3), floats(10, 3)[1:], with_nan, with_nan.t()]
+    return [near, SPECIAL, torch.tensor(math.nan), *several]
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8], ids=str)
 @pytest.mark.parametrize("zero_point", [0, 3, -7])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 1 / 3, 0.037])
-def test_quantize_and_dequantize(dtype, zero_point, scale):
-    import torch.ao.quantization.fx._decomposed  # noqa: F401  registers the operators
-
+def test_quantize_and_dequantize(dtype, zero_point, scale, nothing_falls_back):
     low, high = (-128, 127) if dtype == torch.int8 else (0, 255)
     point = zero_point if dtype == torch.int8 else zero_point + 128
     for x in quantized_cases():
-        finite = x[x.abs() < 1e6] if x.dim() == 1 else x
-        want = decomposed.quantize_per_tensor(finite, scale, point, low, high, dtype)
-        got = decomposed.quantize_per_tensor(to_vk(finite), scale, point, low, high, dtype)
+        x = x[~(x.abs() >= 1e6)] if x.dim() == 1 else x
+        want = decomposed.quantize_per_tensor(x, scale, point, low, high, dtype)
+        got = decomposed.quantize_per_tensor(to_vk(x), scale, point, low, high, dtype)
         assert_same(got, want, layout=False)
         back = decomposed.dequantize_per_tensor(got, scale, point, low, high, dtype)
         assert_same(
             back, decomposed.dequantize_per_tensor(want, scale, point, low, high, dtype), layout=False
         )
-        narrow = decomposed.quantize_per_tensor(to_vk(finite), scale, point, low + 1, high - 27, dtype)
-        expected = decomposed.quantize_per_tensor(finite, scale, point, low + 1, high - 27, dtype)
+        narrow = decomposed.quantize_per_tensor(to_vk(x), scale, point, low + 1, high - 27, dtype)
+        expected = decomposed.quantize_per_tensor(x, scale, point, low + 1, high - 27, dtype)
         assert_same(narrow, expected, layout=False)
+
+
+@pytest.mark.parametrize("limits", [(10, 100), (-100, -5), (5, 5)], ids=str)
+def test_nan_is_quantized_to_zero_whatever_the_limits(limits, nothing_falls_back):
+    x = torch.tensor([math.nan, -math.nan, 1.0, -math.inf, math.inf, math.nan, 0.0])
+    check(lambda x: decomposed.quantize_per_tensor(x, 0.1, 3, *limits, torch.int8), x)
+
+
+# (input, scale, zero point, limits, dtype)
+QUANTIZED_ON_THE_CPU = {
+    "float16": (floats(5, 7).half(), 0.1, 3, -128, 127, torch.int8),
+    "bfloat16": (floats(5, 7).bfloat16(), 0.1, 3, 0, 255, torch.uint8),
+    "to int16": (floats(5, 7), 0.01, 3, -32768, 32767, torch.int16),
+    "to int32": (floats(5, 7), 0.01, 3, -(2**31), 2**31 - 1, torch.int32),
+    "a large zero point": (floats(5, 7), 0.1, 2**33, -128, 127, torch.int8),
+    "a small zero point": (floats(5, 7), 0.1, -(2**33), -128, 127, torch.int8),
+    "a zero point that float32 rounds": (floats(5, 7) * 1e6, 0.1, 2**25 + 1, -128, 127, torch.int8),
+    "low over high": (floats(5, 7), 0.1, 3, 50, -50, torch.int8),
+    "an infinite scale": (SPECIAL, math.inf, 3, -128, 127, torch.int8),
+    "a scale with an infinite reciprocal": (SPECIAL, 1e-40, 3, -128, 127, torch.int8),
+    "not a scale": (SPECIAL, math.nan, 3, -128, 127, torch.int8),
+}
+
+
+@pytest.mark.parametrize("how", QUANTIZED_ON_THE_CPU)
+def test_quantization_without_a_kernel_falls_back(how):
+    torch.vk.reset_fallbacks()
+    x, *arguments = QUANTIZED_ON_THE_CPU[how]
+    check(lambda x: decomposed.quantize_per_tensor(x, *arguments), x)
+    assert torch.vk.fallbacks() == {"quantized_decomposed::quantize_per_tensor": 1}
+
+
+# (scale, zero point, dtype, dtype of the result)
+DEQUANTIZED_ON_THE_CPU = {
+    "int16": (0.1, 3, torch.int16, None),
+    "int32": (0.1, 3, torch.int32, torch.float32),
+    "to float16": (0.1, 3, torch.int8, torch.float16),
+    "to bfloat16": (0.1, 3, torch.uint8, torch.bfloat16),
+    "to float64": (0.1, 3, torch.uint8, torch.float64),
+    "a large zero point": (0.1, 2**33, torch.int8, None),
+    "a zero point at the end of int32": (0.1, -(2**31), torch.int8, None),
+    "an infinite scale": (math.inf, 3, torch.int8, None),
+}
+
+
+@pytest.mark.parametrize("how", DEQUANTIZED_ON_THE_CPU)
+def test_dequantization_without_a_kernel_falls_back(how):
+    torch.vk.reset_fallbacks()
+    scale, zero_point, dtype, result = DEQUANTIZED_ON_THE_CPU[how]
+    x = sample(5, 7, dtype=dtype)
+    limits = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+    check(
+        lambda x: decomposed.dequantize_per_tensor(x, scale, zero_point, *limits, dtype, out_dtype=result), x
+    )
+    assert torch.vk.fallbacks() == {"quantized_decomposed::dequantize_per_tensor": 1}
+
+
+REFUSED = {
+    "quant_min": lambda x: decomposed.quantize_per_tensor(x, 0.1, 0, -129, 127, torch.int8),
+    "quant_max": lambda x: decomposed.quantize_per_tensor(x, 0.1, 0, 0, 256, torch.uint8),
+    "scale": lambda x: decomposed.quantize_per_tensor(x, 0.0, 0, -128, 127, torch.int8),
+    "float64": lambda x: decomposed.quantize_per_tensor(x.double(), 0.1, 0, -128, 127, torch.int8),
+    "dtype": lambda x: decomposed.quantize_per_tensor(x, 0.1, 0, -128, 127, torch.int64),
+    "another dtype": lambda x: decomposed.dequantize_per_tensor(x.char(), 0.1, 0, 0, 255, torch.uint8),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED)
+def test_quantization_is_refused_as_on_the_cpu(how):
+    with pytest.raises((AssertionError, ZeroDivisionError, ValueError)) as on_cpu:
+        REFUSED[how](floats(5, 7))
+    with pytest.raises(on_cpu.type) as on_vk:
+        REFUSED[how](floats(5, 7).to("vk"))
+    assert str(on_vk.value) == str(on_cpu.value)
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)

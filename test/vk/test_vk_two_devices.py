@@ -73,7 +73,7 @@ def test_the_current_device():
 
 @needs_two_devices
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_copies_between_them(dtype):
+def test_copies_between_them(dtype, nothing_falls_back):
     x = sample(6, 7, dtype=dtype)
     on_0 = x.to("vk:0")
     on_1 = on_0.to("vk:1")

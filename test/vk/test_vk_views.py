@@ -85,7 +85,7 @@ def test_writing_to_the_base_shows_in_views():
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_strided_copies_of_every_dtype(dtype):
+def test_strided_copies_of_every_dtype(dtype, nothing_falls_back):
     x = sample(5, 7, dtype=dtype)
     for view in (x.t(), x[::2], x[:, ::3], x[1:4, 2:5], x[:1].expand(3, 7), x[:, 3], x.flip(0)[1:]):
         check(lambda v: v.contiguous(), view)
@@ -95,6 +95,15 @@ def test_strided_copies_of_every_dtype(dtype):
     check(lambda a: a[0].copy_(a[1]), x)
     check(lambda a: a.view(-1)[1:4].copy_(a.view(-1)[7:10]), x)  # byte offsets that are no multiple of a word
     check(lambda a: a.view(-1)[1:2].fill_(1), x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_cat_of_every_dtype(dtype, nothing_falls_back):
+    x, y = sample(5, 7, dtype=dtype), sample(5, 3, dtype=dtype, seed=1)
+    check(lambda a, b: torch.cat([a, b], 1), x, y)
+    check(lambda a, b: torch.cat([a.t(), b.t(), a.t()[1:2]]), x, y)
+    check(lambda a, b: torch.stack([a[::2, :3], b[1:4]]), x, y)
+    check(lambda a: a.clone(), x)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 3, 4, 5, 255, 256, 257])
@@ -122,6 +131,32 @@ def test_copies_within_a_tensor():
     check(lambda x: x[::2].copy_(x[1::2]), sample(8))
     check(lambda x: x[:, ::2].copy_(x[:, 1::2]), sample(3, 8, dtype=torch.int8))
     check(lambda x: x[:, 0].copy_(x[0]), sample(8, 8))
+
+
+# On the device, but through the CPU, and counted like every other fallback.
+COPIES_WITHOUT_A_KERNEL = {
+    "to another dtype": lambda x: x.half(),
+    "copy_ from another dtype": lambda x: torch.zeros(4, 6, dtype=torch.int32, device=x.device).copy_(x),
+    "resolve_conj": lambda x: torch.complex(x, x).conj().resolve_conj(),
+    "more dimensions than the kernel takes": lambda x: (
+        x.view(1, 24).as_strided((2,) * 7, (1, 3, 2, 5, 1, 4, 6)).contiguous()
+    ),
+    "overlapping": lambda x: x[:, ::2].copy_(x[:, 1::2]),
+}
+
+
+@pytest.mark.parametrize("how", COPIES_WITHOUT_A_KERNEL)
+def test_copies_that_go_through_the_cpu_are_counted(how):
+    torch.vk.reset_fallbacks()
+    check(COPIES_WITHOUT_A_KERNEL[how], sample(4, 6))
+    assert torch.vk.fallbacks()["aten::_copy_from"] == 1
+
+
+def test_copies_to_and_from_the_cpu_are_no_fallbacks(nothing_falls_back):
+    x = sample(4, 6)
+    on_vk = x.to("vk")
+    on_vk.cpu(), on_vk.t()[1:].cpu(), on_vk.to("cpu", torch.half), on_vk.tolist()
+    x.t().to("vk"), x.to("vk", torch.half), on_vk[:, ::2].copy_(x.half()[:, ::2]), x.copy_(on_vk)
 
 
 def test_memory_formats():
