@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
-import time
 
 import pytest
 import torch
+from gil import another_thread_runs_during
 from samples import make_sample, random_int8, run_in_eight_threads
 
 import q8ta_ops
@@ -150,34 +149,9 @@ def test_eight_threads_at_once(target):
 
 
 def test_the_gil_is_released_while_a_call_waits(target):
-    """With a switch interval of minutes, another thread advances only if the op itself lets the GIL go."""
     sample = make_sample((32,), 512, 512, seed=4)
     sample.call("linear")
-    turns = 0
-    stop = False
-
-    def count() -> None:
-        nonlocal turns
-        while not stop:
-            turns += 1
-            time.sleep(1e-5)
-
-    interval = sys.getswitchinterval()
-    counter = threading.Thread(target=count, daemon=True)
-    try:
-        sys.setswitchinterval(600)
-        counter.start()
-        before = turns
-        calls = 0
-        end = time.monotonic() + 10
-        while turns < before + 5 and time.monotonic() < end:
-            sample.call("linear")
-            calls += 1
-    finally:
-        stop = True
-        sys.setswitchinterval(interval)
-        counter.join(timeout=10)
-    assert turns >= before + 5, f"the other thread ran {turns - before} times during {calls} calls"
+    assert another_thread_runs_during(lambda: sample.call("linear"))
 
 
 def resident_bytes() -> int:

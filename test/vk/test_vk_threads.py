@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 import torch
+from gil import another_thread_runs_during
 from same import sample, to_vk
 from samples import make_sample
 
@@ -123,3 +124,9 @@ def test_errors_stay_in_their_thread():
             assert torch.equal(torch.ops.q8ta.linear(*arguments).cpu(), linear.expected("linear"))
 
     run_in_four_threads(work)
+
+
+def test_the_gil_is_released_while_a_call_waits():
+    linear = make_sample((32,), 512, 512, seed=4).mapped(to_vk)
+    assert another_thread_runs_during(lambda: linear.call("linear").cpu())
+    assert another_thread_runs_during(lambda: (linear.call("linear"), torch.vk.synchronize()))
