@@ -1,5 +1,6 @@
-// Copies elements of 1, 2, 4, 8 or 16 bytes between any strides, as words. To a dense destination each invocation
-// writes one whole word; otherwise it writes one element, and shares words with others through atomics.
+// Copies elements of 1, 2, 4, 8 or 16 bytes between any strides, as words. To a dense destination each
+// invocation writes one whole word; otherwise it writes one element, and shares words with others through
+// atomics.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -59,7 +60,8 @@ void main() {
   uvec2 place = places(invocation);
   uint target = DENSE ? first_destination + invocation : place.y;
   if (ELEMENT_BYTES >= 4) {
-    [[unroll]] for (uint i = 0; i < WORDS; ++i) destination[WORDS * target + i] = source[WORDS * place.x + i];
+    [[unroll]] for (uint i = 0; i < WORDS; ++i)
+      destination[WORDS * target + i] = source[WORDS * place.x + i];
   } else {
     uint shift = target % ELEMENTS_IN_WORD * ELEMENT_BITS;
     atomicAnd(destination[target / ELEMENTS_IN_WORD], ~(MASK << shift));
