@@ -33,6 +33,7 @@ void DeviceBatch::reset() {
   graph_.reset();
   commands_ = 0;
   multiplies_ = 0;
+  work_ = 0;
   uploads_.reset();
   scratch_.reset();
 }
@@ -95,6 +96,7 @@ void DeviceBatch::add_command(const Command& command, const DispatchLabel& label
   if (profiling_) profiled_.push_back(describe(device_, command, label));
   ++commands_;
   multiplies_ += label.multiplies();
+  work_ += work_of(command, label);
 }
 
 void DeviceBatch::add_event(Timestamps& event) { add(&event); }

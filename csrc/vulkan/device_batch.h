@@ -45,6 +45,7 @@ class DeviceBatch {
   bool pending() const { return !steps_.empty(); }
   uint32_t commands() const { return commands_; }
   uint64_t multiplies() const { return multiplies_; }
+  uint64_t work() const { return work_; }  // work_of() all of them
 
   Arena& uploads() { return uploads_; }
   Arena& scratch() { return scratch_; }
@@ -91,6 +92,7 @@ class DeviceBatch {
   BoundState bound_;
   uint32_t commands_ = 0;  // among the steps
   uint64_t multiplies_ = 0;
+  uint64_t work_ = 0;
   std::vector<const char*> ops_;  // for the message, should the device fail
   bool profiling_ = false;
   std::optional<Timestamps> timestamps_;

@@ -97,7 +97,7 @@ void DeviceStream::submit_if_overdue() {
   using Policy = SubmissionPolicy;
   const DeviceBatch* batch = pending_batch();
   if (batch == nullptr) return;
-  if (batch->commands() >= Policy::kMostCommands || batch->multiplies() >= Policy::kMostMultiplies) submit();
+  if (batch->commands() >= Policy::kMostCommands || batch->work() >= Policy::kMostWork) submit();
 }
 
 void DeviceStream::submit_if_worthwhile() {
@@ -105,7 +105,7 @@ void DeviceStream::submit_if_worthwhile() {
   const DeviceBatch* batch = pending_batch();
   if (batch == nullptr) return;
   const uint32_t commands = batch->commands();
-  const bool enough = commands >= Policy::kMostCommands || batch->multiplies() >= Policy::kMostMultiplies;
+  const bool enough = commands >= Policy::kMostCommands || batch->work() >= Policy::kMostWork;
   const bool some =
       (commands >= Policy::kCommandsForIdleGpu && commands % Policy::kCommandsBetweenQuestions == 0) ||
       batch->multiplies() >= Policy::kMultipliesForIdleGpu;
