@@ -61,8 +61,13 @@ class DeviceBatch {
   /// Which submission it was last.
   uint64_t submission() const { return submission_; }
   bool finished() { return fence_.passed(); }
-  /// Throws DeviceLost, with the names of the ops in it.
+  /// If the device is lost, the ops in it are those that were (Device::set_lost_ops).
   void wait();
+
+  /// Whether it has work that nobody has waited for.
+  bool holds_work() const { return pending() || fence_.pending() || graph_ != nullptr; }
+  /// Adds the names of its ops, for messages.
+  void add_ops_to(std::vector<const char*>& ops) const;
 
  private:
   struct Barrier {
@@ -77,8 +82,8 @@ class DeviceBatch {
   template <typename What>
   void add(const What& what);
   void submit_recorded(std::span<const VkCommandBuffer> commands, uint64_t submission);
+  void forget_graph();
   void collect_profile();
-  std::string ops_text() const;
 
   Device& device_;
   VkCommandBuffer commands_buffer_;

@@ -12,6 +12,7 @@
 #include "vulkan/capture.h"
 #include "vulkan/command_pool.h"
 #include "vulkan/device_batch.h"
+#include "vulkan/error.h"
 #include "vulkan/event.h"
 #include "vulkan/hazard_tracker.h"
 #include "vulkan/recorder.h"
@@ -42,11 +43,11 @@ class DeviceStream final : public Recorder {
       capture->record(work);
       return;
     }
-    const std::lock_guard lock(mutex_);
-    check_usable();
-    submit_if_overdue();
-    work(static_cast<Recorder&>(*this));
-    submit_if_worthwhile();
+    exclusively([&] {
+      submit_if_overdue();
+      work(static_cast<Recorder&>(*this));
+      submit_if_worthwhile();
+    });
   }
 
   Device& device() override { return device_; }
@@ -93,7 +94,21 @@ class DeviceStream final : public Recorder {
  private:
   static constexpr size_t kBatches = 8;
 
+  /// With the stream locked. If the device is lost meanwhile, the error names the ops that are queued.
+  template <typename Work>
+  auto exclusively(Work work) {
+    const std::lock_guard lock(mutex_);
+    check_usable();
+    try {
+      return work();
+    } catch (const DeviceLost&) {
+      throw_with_ops();
+      throw;
+    }
+  }
+
   void check_usable();
+  void throw_with_ops() const;
   void check_not_captured(const char* what) const;
   CommandPool& command_pool();
   DeviceBatch& next_batch();

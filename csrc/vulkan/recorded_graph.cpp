@@ -67,10 +67,8 @@ void RecordedGraph::collect() {
   }
 }
 
-std::string RecordedGraph::ops() const {
-  std::vector<const char*> ops;
+void RecordedGraph::add_ops_to(std::vector<const char*>& ops) const {
   for (const DispatchLabel& label : labels_) ops.push_back(label.op);
-  return names_once(ops);
 }
 
 void RecordedGraph::release_memory() { device_.memory().release(memory_); }

@@ -39,15 +39,20 @@ def test_the_sweep_finds_a_leak():
 
 
 LOST = [
-    ("QueueSubmit", "(on_vk + 1).cpu()"),
-    ("WaitForFences", "(on_vk + 1).cpu()"),
-    ("GetFenceStatus", "event.query()"),
-    ("GetQueryPoolResults", "begin.elapsed_time(end)"),
+    ("QueueSubmit", "(on_vk + 1).cpu()", "add"),
+    ("QueueSubmit", "(on_vk + 1, torch.vk.synchronize())", "add"),
+    ("QueueSubmit", "graph.replay()", "weights, linear"),
+    ("QueueSubmit", "(on_vk + 1, graph.replay())", "add, weights, linear"),
+    ("WaitForFences", "(on_vk + 1).cpu()", "add"),
+    ("WaitForFences", "(graph.replay(), torch.vk.synchronize())", "weights, linear"),
+    ("GetFenceStatus", "(on_vk + 1, event.record(), event.query())", "add"),
+    ("GetQueryPoolResults", "(on_vk + 1, begin.elapsed_time(end))", "add"),
 ]
 
 
-@pytest.mark.parametrize(("function", "work"), LOST, ids=[function for function, _ in LOST])
-def test_a_lost_device_is_said_to_be_lost_at_each_use(function, work):
+@pytest.mark.parametrize(("function", "work", "ops"), LOST, ids=[function for function, _, _ in LOST])
+def test_a_lost_device_is_said_to_be_lost_at_each_use(function, work, ops):
+    """And the ops that were queued then are named."""
     run_on_vk(
         f"""
         begin, end, event = (torch.vk.Event(enable_timing=True) for _ in range(3))
@@ -58,8 +63,10 @@ def test_a_lost_device_is_said_to_be_lost_at_each_use(function, work):
         end.record()
         end.synchronize()
         event.record()
+        torch.vk.synchronize()
+        named = "was lost.*VK_ERROR_DEVICE_LOST.*in work that holds: {ops}"
         with layer.failing({function!r}, DEVICE_LOST):
-            with pytest.raises(RuntimeError, match="was lost.*VK_ERROR_DEVICE_LOST"):
+            with pytest.raises(RuntimeError, match=named):
                 {work}
         uses = [
             lambda: on_vk.cpu(), lambda: on_vk + 1, lambda: x.to("vk"), lambda: torch.empty(3, device="vk"),
@@ -67,7 +74,7 @@ def test_a_lost_device_is_said_to_be_lost_at_each_use(function, work):
             event.synchronize, torch.vk.synchronize, torch.vk.empty_cache, lambda: str(on_vk),
         ]
         for use in uses:
-            with pytest.raises(RuntimeError, match="was lost.*only a new process"):
+            with pytest.raises(RuntimeError, match=named + ".*only a new process"):
                 use()
         right()  # CPU tensors get another device
         del on_vk, kept, graph, y, begin, end, event
