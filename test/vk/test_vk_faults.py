@@ -278,6 +278,32 @@ def test_memory_that_the_cache_cannot_give_back_yet():
     )
 
 
+def test_memory_that_has_run_out_until_the_cache_is_freed():
+    """The allocation waits for the work on cached blocks, frees them and is tried again."""
+    run_on_vk(
+        """
+        torch.vk.empty_cache()
+        big = torch.full((1 << 20,), 3.0, device="vk")
+        layer.hang(True)
+        y = big + 1
+        z = y + 1
+        del y
+        event = torch.vk.Event()
+        event.record()
+        assert not event.query()  # the work is in flight
+        reserved = torch.vk.memory_reserved()
+        layer.forget_counts()
+        layer.arm("CreateBuffer", 1, OUT_OF_DEVICE_MEMORY)
+        threading.Timer(0.3, layer.hang, [False]).start()
+        small = torch.empty(1000, device="vk")
+        assert layer.failed() == 1 and layer.made("CreateBuffer") == 2
+        assert torch.vk.memory_reserved() == torch.vk.memory_allocated() < reserved
+        assert event.query()
+        assert torch.equal(z.cpu(), torch.full((1 << 20,), 5.0))
+        """
+    )
+
+
 def test_an_event_without_a_point_has_no_time():
     run_on_vk(
         """
