@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "device/fallback.h"
+#include "device/out_of_memory.h"
 #include "device/strided.h"
 #include "device/tensor_memory.h"
 #include "kernels/layout.h"
@@ -120,8 +121,8 @@ at::Tensor max(const at::Tensor& self) {
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("amax", TORCH_FN(amax));
-  library.impl("max", TORCH_FN(max));
+  library.impl("amax", VK_FN(amax));
+  library.impl("max", VK_FN(max));
 }
 
 }  // namespace

@@ -101,6 +101,7 @@ void DeviceStream::append(const Command& command, std::span<const Binding> bindi
   }
   batch.add_command(command, label);
   since_barrier_ |= scope_of(command);
+  ++commands_ever_;
 }
 
 /// Makes room for the next op, where an earlier submission has failed.
@@ -172,8 +173,24 @@ void DeviceStream::finish_recorded() {
   wait_for_all();
 }
 
+/// Whether there was any. Waits for the GPU, so nobody may have the stream locked.
+bool DeviceStream::free_cached_memory() {
+  const uint64_t before = device_.memory().statistics().reserved_bytes;
+  device_.memory().empty_cache();
+  return device_.memory().statistics().reserved_bytes < before;
+}
+
 void DeviceStream::upload(const void* data, size_t bytes, const BufferRange& to) {
   check_not_captured("copies from host memory");
+  try {
+    return upload_once(data, bytes, to);
+  } catch (const OutOfMemory&) {
+    if (!free_cached_memory()) throw;
+  }
+  upload_once(data, bytes, to);
+}
+
+void DeviceStream::upload_once(const void* data, size_t bytes, const BufferRange& to) {
   exclusively([&] {
     for (size_t first = 0; first < bytes; first += kStagedBytes) {
       const size_t count = std::min(kStagedBytes, bytes - first);
@@ -189,6 +206,15 @@ void DeviceStream::upload(const void* data, size_t bytes, const BufferRange& to)
 
 void DeviceStream::download(const BufferRange& from, size_t bytes, void* data) {
   check_not_captured("copies to host memory");
+  try {
+    return download_once(from, bytes, data);
+  } catch (const OutOfMemory&) {
+    if (!free_cached_memory()) throw;
+  }
+  download_once(from, bytes, data);
+}
+
+void DeviceStream::download_once(const BufferRange& from, size_t bytes, void* data) {
   exclusively([&] {
     for (size_t first = 0; first < bytes; first += kStagedBytes) {
       const size_t count = std::min(kStagedBytes, bytes - first);

@@ -304,6 +304,48 @@ def test_memory_that_has_run_out_until_the_cache_is_freed():
     )
 
 
+TAKES_MEMORY = [
+    ("CreateBuffer", "target.copy_(wide)"),
+    ("CreateBuffer", "target.cpu()"),
+    ("BeginCommandBuffer", "(on_vk + 1).cpu()"),
+]
+
+
+@pytest.mark.parametrize(("function", "work"), TAKES_MEMORY)
+def test_memory_that_an_operator_takes_itself(function, work):
+    """It is there again without the cache; else the error is torch's, as for a tensor."""
+    run_on_vk(
+        f"""
+        wide = torch.arange(3_000_000, dtype=torch.float32)
+        target = torch.empty(3_000_000, device="vk")
+        big = torch.empty(1 << 20, device="vk")
+        del big
+        torch.vk.synchronize()
+        reserved = torch.vk.memory_reserved()
+        layer.forget_counts()
+        with layer.failing({function!r}, OUT_OF_DEVICE_MEMORY):
+            sizes = r"; tensors take \\d+ of \\d+ reserved bytes"
+            with pytest.raises(torch.OutOfMemoryError, match="vk: out of memory.*VK_ERROR_OUT.*" + sizes):
+                {work}
+        assert layer.failed() == 2
+        assert torch.vk.memory_reserved() < reserved
+
+        big = torch.empty(1 << 20, device="vk")
+        big.fill_(2)
+        del big
+        torch.vk.synchronize()
+        reserved = torch.vk.memory_reserved()
+        layer.forget_counts()
+        with layer.failing({function!r}, OUT_OF_DEVICE_MEMORY, sticky=False):
+            {work}
+        assert layer.failed() == 1
+        assert torch.vk.memory_reserved() < reserved
+        target.copy_(wide)
+        assert torch.equal(target.cpu(), wide) and torch.equal((on_vk + 1).cpu(), x + 1)
+        """
+    )
+
+
 def test_an_event_without_a_point_has_no_time():
     run_on_vk(
         """
