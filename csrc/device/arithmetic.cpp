@@ -13,6 +13,7 @@
 #include "device/allocator.h"
 #include "device/elementwise.h"
 #include "device/fallback.h"
+#include "device/out_of_memory.h"
 #include "device/strided.h"
 #include "device/tensor_memory.h"
 #include "kernels/elementwise.h"
@@ -307,8 +308,8 @@ at::Tensor reciprocal(const at::Tensor& self) {
 
 template <typename Overloads>
 void register_out(torch::Library& library, const char* functional, const char* out) {
-  library.impl(functional, TORCH_FN(Overloads::functional));
-  library.impl(out, TORCH_FN(Overloads::out));
+  library.impl(functional, VK_FN(Overloads::functional));
+  library.impl(out, VK_FN(Overloads::out));
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
@@ -318,23 +319,23 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   register_out<Div>(library, "div.Tensor", "div.out");
   register_out<Maximum>(library, "maximum", "maximum.out");
   register_out<Minimum>(library, "minimum", "minimum.out");
-  library.impl("add_.Tensor", TORCH_FN(Add::in_place));
-  library.impl("sub_.Tensor", TORCH_FN(Sub::in_place));
-  library.impl("mul_.Tensor", TORCH_FN(Mul::in_place));
-  library.impl("div_.Tensor", TORCH_FN(Div::in_place));
-  library.impl("clamp", TORCH_FN(vk_clamp));
-  library.impl("clamp_", TORCH_FN(vk_clamp_));
-  library.impl("clamp.out", TORCH_FN(vk_clamp_out));
-  library.impl("clamp_min", TORCH_FN(clamp_min));
-  library.impl("clamp_min_", TORCH_FN(clamp_min_));
-  library.impl("clamp_max", TORCH_FN(clamp_max));
-  library.impl("clamp_max_", TORCH_FN(clamp_max_));
-  library.impl("relu", TORCH_FN(relu));
-  library.impl("relu_", TORCH_FN(relu_));
-  library.impl("hardtanh", TORCH_FN(hardtanh));
-  library.impl("hardtanh_", TORCH_FN(hardtanh_));
-  library.impl("neg", TORCH_FN(neg));
-  library.impl("reciprocal", TORCH_FN(reciprocal));
+  library.impl("add_.Tensor", VK_FN(Add::in_place));
+  library.impl("sub_.Tensor", VK_FN(Sub::in_place));
+  library.impl("mul_.Tensor", VK_FN(Mul::in_place));
+  library.impl("div_.Tensor", VK_FN(Div::in_place));
+  library.impl("clamp", VK_FN(vk_clamp));
+  library.impl("clamp_", VK_FN(vk_clamp_));
+  library.impl("clamp.out", VK_FN(vk_clamp_out));
+  library.impl("clamp_min", VK_FN(clamp_min));
+  library.impl("clamp_min_", VK_FN(clamp_min_));
+  library.impl("clamp_max", VK_FN(clamp_max));
+  library.impl("clamp_max_", VK_FN(clamp_max_));
+  library.impl("relu", VK_FN(relu));
+  library.impl("relu_", VK_FN(relu_));
+  library.impl("hardtanh", VK_FN(hardtanh));
+  library.impl("hardtanh_", VK_FN(hardtanh_));
+  library.impl("neg", VK_FN(neg));
+  library.impl("reciprocal", VK_FN(reciprocal));
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "device/allocator.h"
 #include "device/copies.h"
 #include "device/devices.h"
+#include "device/out_of_memory.h"
 
 namespace q8ta::device {
 namespace {
@@ -118,15 +119,15 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("unfold", TORCH_FN(at::native::unfold));
   library.impl("view_as_real", TORCH_FN(at::native::view_as_real));
   library.impl("view_as_complex", TORCH_FN(at::native::view_as_complex));
-  library.impl("resize_", TORCH_FN(resize));
-  library.impl("_copy_from", TORCH_FN(copy_from));
-  library.impl("_copy_from_and_resize", TORCH_FN(copy_from_and_resize));
-  library.impl("_local_scalar_dense", TORCH_FN(local_scalar_dense));
+  library.impl("resize_", VK_FN(resize));
+  library.impl("_copy_from", VK_FN(copy_from));
+  library.impl("_copy_from_and_resize", VK_FN(copy_from_and_resize));
+  library.impl("_local_scalar_dense", VK_FN(local_scalar_dense));
   library.impl("record_stream", TORCH_FN(record_stream));
-  library.impl("set_", TORCH_FN(set_empty));
-  library.impl("set_.source_Tensor", TORCH_FN(set_tensor));
-  library.impl("set_.source_Storage", TORCH_FN(set_storage));
-  library.impl("set_.source_Storage_storage_offset", TORCH_FN(set_storage_with_sizes));
+  library.impl("set_", VK_FN(set_empty));
+  library.impl("set_.source_Tensor", VK_FN(set_tensor));
+  library.impl("set_.source_Storage", VK_FN(set_storage));
+  library.impl("set_.source_Storage_storage_offset", VK_FN(set_storage_with_sizes));
 }
 
 // torch would resolve conjugated and negated views by copying, for which it calls _copy_from.

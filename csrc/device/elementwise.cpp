@@ -14,6 +14,7 @@
 
 #include "device/fallback.h"
 #include "device/messages.h"
+#include "device/out_of_memory.h"
 #include "device/tensor_memory.h"
 #include "kernels/layout.h"
 #include "ops/linear_checks.h"
@@ -189,16 +190,16 @@ at::Tensor& cat_out(const at::ITensorListRef& tensors, int64_t dim, at::Tensor& 
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("cat", TORCH_FN(vk_cat));
-  library.impl("cat.out", TORCH_FN(cat_out));
+  library.impl("cat", VK_FN(vk_cat));
+  library.impl("cat.out", VK_FN(cat_out));
 }
 
 TORCH_LIBRARY_IMPL(quantized_decomposed, PrivateUse1, library) {
-  library.impl("quantize_per_tensor", TORCH_FN(quantize_per_tensor));
-  library.impl("dequantize_per_tensor", TORCH_FN(dequantize_per_tensor));
+  library.impl("quantize_per_tensor", VK_FN(quantize_per_tensor));
+  library.impl("dequantize_per_tensor", VK_FN(dequantize_per_tensor));
 }
 
-TORCH_LIBRARY_IMPL(q8ta, PrivateUse1, library) { library.impl("requantize", TORCH_FN(requantize)); }
+TORCH_LIBRARY_IMPL(q8ta, PrivateUse1, library) { library.impl("requantize", VK_FN(requantize)); }
 
 }  // namespace
 }  // namespace q8ta::device

@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "device/fallback.h"
+#include "device/out_of_memory.h"
 #include "device/tensor_memory.h"
 #include "vulkan/device_stream.h"
 
@@ -58,9 +59,9 @@ at::Tensor& vk_zero_(at::Tensor& self) { return vk_fill_(self, 0); }
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("fill_.Scalar", TORCH_FN(vk_fill_));
-  library.impl("fill_.Tensor", TORCH_FN(fill_with_tensor));
-  library.impl("zero_", TORCH_FN(vk_zero_));
+  library.impl("fill_.Scalar", VK_FN(vk_fill_));
+  library.impl("fill_.Tensor", VK_FN(fill_with_tensor));
+  library.impl("zero_", VK_FN(vk_zero_));
 }
 
 }  // namespace q8ta::device

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "device/allocator.h"
+#include "device/out_of_memory.h"
 #include "device/packed_weights.h"
 #include "device/stack.h"
 #include "device/tensor_memory.h"
@@ -286,9 +287,9 @@ void linear_dequant(const c10::OperatorHandle& /*op*/, torch::jit::Stack* stack)
 }
 
 TORCH_LIBRARY_IMPL(q8ta, PrivateUse1, library) {
-  library.impl("linear", torch::CppFunction::makeFromBoxedFunction<&linear>());
-  library.impl("linear_gemv", torch::CppFunction::makeFromBoxedFunction<&linear_gemv>());
-  library.impl("linear_dequant", torch::CppFunction::makeFromBoxedFunction<&linear_dequant>());
+  library.impl("linear", torch::CppFunction::makeFromBoxedFunction<&Kernel<&linear>::call>());
+  library.impl("linear_gemv", torch::CppFunction::makeFromBoxedFunction<&Kernel<&linear_gemv>::call>());
+  library.impl("linear_dequant", torch::CppFunction::makeFromBoxedFunction<&Kernel<&linear_dequant>::call>());
 }
 
 }  // namespace

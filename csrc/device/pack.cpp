@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include "device/out_of_memory.h"
 #include "device/strided.h"
 #include "device/tensor_memory.h"
 #include "kernels/pack_host_memory.h"
@@ -111,8 +112,8 @@ at::Tensor unpack(const at::Tensor& packed, int64_t layout_id, at::IntArrayRef s
 }
 
 TORCH_LIBRARY_IMPL(q8ta, PrivateUse1, library) {
-  library.impl("pack", TORCH_FN(pack));
-  library.impl("unpack", TORCH_FN(unpack));
+  library.impl("pack", VK_FN(pack));
+  library.impl("unpack", VK_FN(unpack));
 }
 
 }  // namespace

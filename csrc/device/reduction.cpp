@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "device/fallback.h"
+#include "device/out_of_memory.h"
 #include "device/strided.h"
 #include "device/tensor_memory.h"
 #include "kernels/layout.h"
@@ -132,9 +133,9 @@ at::Tensor max(const at::Tensor& self) {
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
-  library.impl("amax", TORCH_FN(amax));
-  library.impl("amax.out", TORCH_FN(amax_out));
-  library.impl("max", TORCH_FN(max));
+  library.impl("amax", VK_FN(amax));
+  library.impl("amax.out", VK_FN(amax_out));
+  library.impl("max", VK_FN(max));
 }
 
 }  // namespace

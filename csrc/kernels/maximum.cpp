@@ -25,7 +25,8 @@ void record_maximum(vulkan::Recorder& recorder, bool floats, const Maximum& maxi
   recorder.dispatch(recorder.device().pipelines().get(spec), {{x}, {y, true}},
                     std::as_bytes(std::span(&maximum, 1)),
                     static_cast<uint32_t>(together ? words : ceil_div(words, kThreads)),
-                    {name, floats ? "reduce_maximum/float32" : "reduce_maximum/int8", maximum.count, 1, 1});
+                    {name, floats ? "reduce_maximum/float32" : "reduce_maximum/int8", maximum.count,
+                     static_cast<uint32_t>(ceil_div(maximum.reduced, maximum.parts)), 1});
 }
 
 }  // namespace q8ta::kernels

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "vulkan/device_stream.h"
@@ -193,8 +194,15 @@ void Device::set_lost(const char* call, VkResult result) noexcept {
   lost_.store(true, std::memory_order_release);
 }
 
+void Device::set_lost_ops(std::string ops) {
+  const std::lock_guard lock(lost_mutex_);
+  if (lost_ops_.empty()) lost_ops_ = std::move(ops);
+}
+
 void Device::throw_lost() const {
+  const std::lock_guard lock(lost_mutex_);
   throw DeviceLost(info_.name + " was lost: " + failure_text(lost_by_, lost_in_) +
+                   (lost_ops_.empty() ? "" : ", in work that holds: " + lost_ops_) +
                    ". Tensors on it are gone, and only a new process can have new ones there; calls with CPU "
                    "tensors open it again");
 }

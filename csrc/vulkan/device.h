@@ -63,6 +63,8 @@ class Device {
 
   /// From now on the device counts as lost: `call` said so, or fails for ever.
   void set_lost(const char* call, VkResult result) noexcept;
+  /// What was queued on it then, for what DeviceLost says from now on. The first to say it counts.
+  void set_lost_ops(std::string ops);
   bool lost() const { return lost_.load(std::memory_order_relaxed); }
   /// Throws DeviceLost.
   void check_not_lost() const {
@@ -83,9 +85,10 @@ class Device {
   VkQueue queue_ = VK_NULL_HANDLE;
   std::mutex queue_mutex_;
   std::atomic<bool> lost_{false};
-  std::mutex lost_mutex_;
+  mutable std::mutex lost_mutex_;
   const char* lost_in_ = nullptr;  // written before lost_
   VkResult lost_by_ = VK_SUCCESS;
+  std::string lost_ops_;
   VmaAllocator allocator_ = VK_NULL_HANDLE;
   std::unique_ptr<PipelineCache> pipelines_;
   std::unique_ptr<StreamPool> streams_;

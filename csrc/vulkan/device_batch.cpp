@@ -1,7 +1,6 @@
 #include "vulkan/device_batch.h"
 
 #include <array>
-#include <string>
 #include <utility>
 
 #include "vulkan/device.h"
@@ -33,6 +32,7 @@ void DeviceBatch::reset() {
   graph_.reset();
   commands_ = 0;
   multiplies_ = 0;
+  work_ = 0;
   uploads_.reset();
   scratch_.reset();
 }
@@ -95,6 +95,7 @@ void DeviceBatch::add_command(const Command& command, const DispatchLabel& label
   if (profiling_) profiled_.push_back(describe(device_, command, label));
   ++commands_;
   multiplies_ += label.multiplies();
+  work_ += work_of(command, label);
 }
 
 void DeviceBatch::add_event(Timestamps& event) { add(&event); }
@@ -116,8 +117,13 @@ void DeviceBatch::submit(uint64_t submission) {
 
 void DeviceBatch::submit_with(std::shared_ptr<RecordedGraph> graph, VkCommandBuffer graph_commands,
                               uint64_t submission) {
-  submit_recorded(std::array{commands_buffer_, graph_commands}, submission);
   graph_ = std::move(graph);
+  try {
+    submit_recorded(std::array{commands_buffer_, graph_commands}, submission);
+  } catch (...) {
+    forget_graph();
+    throw;
+  }
 }
 
 void DeviceBatch::submit(std::shared_ptr<RecordedGraph> graph, const std::vector<VkCommandBuffer>& parts,
@@ -133,26 +139,35 @@ void DeviceBatch::submit(std::shared_ptr<RecordedGraph> graph, const std::vector
     }
   } catch (...) {
     device_.wait_idle();  // no fence tells the end of the parts that were submitted
-    graph_.reset();
+    forget_graph();
     throw;
   }
   submission_ = submission;
 }
 
-std::string DeviceBatch::ops_text() const {
-  if (!graph_) return names_once(ops_);
-  return ops_.empty() ? graph_->ops() : names_once(ops_) + ", " + graph_->ops();
+/// After a failure: it has not run. Of a lost device, someone asks for its ops.
+void DeviceBatch::forget_graph() {
+  if (!device_.lost()) graph_.reset();
+}
+
+void DeviceBatch::add_ops_to(std::vector<const char*>& ops) const {
+  ops.insert(ops.end(), ops_.begin(), ops_.end());
+  if (graph_) graph_->add_ops_to(ops);
 }
 
 void DeviceBatch::wait() {
   if (!fence_.pending()) return;
   try {
     fence_.wait();
-  } catch (const DeviceLost& error) {
-    throw DeviceLost(std::string(error.what()) + ", in work that holds: " + ops_text());
+    collect_profile();
+  } catch (const DeviceLost&) {
+    std::vector<const char*> ops;
+    add_ops_to(ops);
+    device_.set_lost_ops(names_once(ops));
+    device_.check_not_lost();
+    throw;
   }
   graph_.reset();
-  collect_profile();
 }
 
 void DeviceBatch::collect_profile() {

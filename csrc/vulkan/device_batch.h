@@ -45,6 +45,7 @@ class DeviceBatch {
   bool pending() const { return !steps_.empty(); }
   uint32_t commands() const { return commands_; }
   uint64_t multiplies() const { return multiplies_; }
+  uint64_t work() const { return work_; }  // work_of() all of them
 
   Arena& uploads() { return uploads_; }
   Arena& scratch() { return scratch_; }
@@ -60,8 +61,13 @@ class DeviceBatch {
   /// Which submission it was last.
   uint64_t submission() const { return submission_; }
   bool finished() { return fence_.passed(); }
-  /// Throws DeviceLost, with the names of the ops in it.
+  /// If the device is lost, the ops in it are those that were (Device::set_lost_ops).
   void wait();
+
+  /// Whether it has work that nobody has waited for.
+  bool holds_work() const { return pending() || fence_.pending() || graph_ != nullptr; }
+  /// Adds the names of its ops, for messages.
+  void add_ops_to(std::vector<const char*>& ops) const;
 
  private:
   struct Barrier {
@@ -76,8 +82,8 @@ class DeviceBatch {
   template <typename What>
   void add(const What& what);
   void submit_recorded(std::span<const VkCommandBuffer> commands, uint64_t submission);
+  void forget_graph();
   void collect_profile();
-  std::string ops_text() const;
 
   Device& device_;
   VkCommandBuffer commands_buffer_;
@@ -91,6 +97,7 @@ class DeviceBatch {
   BoundState bound_;
   uint32_t commands_ = 0;  // among the steps
   uint64_t multiplies_ = 0;
+  uint64_t work_ = 0;
   std::vector<const char*> ops_;  // for the message, should the device fail
   bool profiling_ = false;
   std::optional<Timestamps> timestamps_;

@@ -28,6 +28,17 @@ void DeviceStream::check_usable() {
   if (device_.validating()) seen_messages_ = validation_message_count();
 }
 
+/// Throws DeviceLost, unless the device is there.
+void DeviceStream::throw_with_ops() const {
+  std::vector<const char*> ops;
+  for (size_t i = 0; i < kBatches; ++i) {  // the oldest first
+    const DeviceBatch* batch = batches_[(current_ + 1 + i) % kBatches].get();
+    if (batch != nullptr && batch->holds_work()) batch->add_ops_to(ops);
+  }
+  device_.set_lost_ops(names_once(ops));
+  device_.check_not_lost();
+}
+
 void DeviceStream::check_not_captured(const char* what) const {
   if (const Capture* capture = Capture::of_this_thread(device_)) capture->refuse(what);
 }
@@ -90,6 +101,7 @@ void DeviceStream::append(const Command& command, std::span<const Binding> bindi
   }
   batch.add_command(command, label);
   since_barrier_ |= scope_of(command);
+  ++commands_ever_;
 }
 
 /// Makes room for the next op, where an earlier submission has failed.
@@ -97,7 +109,7 @@ void DeviceStream::submit_if_overdue() {
   using Policy = SubmissionPolicy;
   const DeviceBatch* batch = pending_batch();
   if (batch == nullptr) return;
-  if (batch->commands() >= Policy::kMostCommands || batch->multiplies() >= Policy::kMostMultiplies) submit();
+  if (batch->commands() >= Policy::kMostCommands || batch->work() >= Policy::kMostWork) submit();
 }
 
 void DeviceStream::submit_if_worthwhile() {
@@ -105,7 +117,7 @@ void DeviceStream::submit_if_worthwhile() {
   const DeviceBatch* batch = pending_batch();
   if (batch == nullptr) return;
   const uint32_t commands = batch->commands();
-  const bool enough = commands >= Policy::kMostCommands || batch->multiplies() >= Policy::kMostMultiplies;
+  const bool enough = commands >= Policy::kMostCommands || batch->work() >= Policy::kMostWork;
   const bool some =
       (commands >= Policy::kCommandsForIdleGpu && commands % Policy::kCommandsBetweenQuestions == 0) ||
       batch->multiplies() >= Policy::kMultipliesForIdleGpu;
@@ -140,15 +152,11 @@ void DeviceStream::wait_for_all() {
 }
 
 void DeviceStream::flush() {
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  submit();
+  exclusively([&] { submit(); });
 }
 
 bool DeviceStream::idle() {
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  return pending_batch() == nullptr && gpu_is_idle();
+  return exclusively([&] { return pending_batch() == nullptr && gpu_is_idle(); });
 }
 
 void DeviceStream::synchronize() {
@@ -157,9 +165,7 @@ void DeviceStream::synchronize() {
 }
 
 void DeviceStream::finish() {
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  finish_recorded();
+  exclusively([&] { finish_recorded(); });
 }
 
 void DeviceStream::finish_recorded() {
@@ -167,90 +173,115 @@ void DeviceStream::finish_recorded() {
   wait_for_all();
 }
 
+/// Whether there was any. Waits for the GPU, so nobody may have the stream locked.
+bool DeviceStream::free_cached_memory() {
+  const uint64_t before = device_.memory().statistics().reserved_bytes.current;
+  device_.memory().empty_cache();
+  return device_.memory().statistics().reserved_bytes.current < before;
+}
+
 void DeviceStream::upload(const void* data, size_t bytes, const BufferRange& to) {
   check_not_captured("copies from host memory");
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  for (size_t first = 0; first < bytes; first += kStagedBytes) {
-    const size_t count = std::min(kStagedBytes, bytes - first);
-    const Arena::Piece piece = open_batch().uploads().allocate(count);
-    std::memcpy(piece.mapped(), static_cast<const std::byte*>(data) + first, count);
-    piece.flush();
-    copy(piece.range.subrange(0, count), to.subrange(first, count), {"upload", "copy"});
-    if (count == kStagedBytes) submit();  // the GPU copies this piece while the host brings the next one
+  try {
+    return upload_once(data, bytes, to);
+  } catch (const OutOfMemory&) {
+    if (!free_cached_memory()) throw;
   }
-  submit_if_worthwhile();
+  upload_once(data, bytes, to);
+}
+
+void DeviceStream::upload_once(const void* data, size_t bytes, const BufferRange& to) {
+  exclusively([&] {
+    for (size_t first = 0; first < bytes; first += kStagedBytes) {
+      const size_t count = std::min(kStagedBytes, bytes - first);
+      const Arena::Piece piece = open_batch().uploads().allocate(count);
+      std::memcpy(piece.mapped(), static_cast<const std::byte*>(data) + first, count);
+      piece.flush();
+      copy(piece.range.subrange(0, count), to.subrange(first, count), {"upload", "copy"});
+      if (count == kStagedBytes) submit();  // the GPU copies this piece while the host brings the next one
+    }
+    submit_if_worthwhile();
+  });
 }
 
 void DeviceStream::download(const BufferRange& from, size_t bytes, void* data) {
   check_not_captured("copies to host memory");
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  for (size_t first = 0; first < bytes; first += kStagedBytes) {
-    const size_t count = std::min(kStagedBytes, bytes - first);
-    if (download_pending_) finish_recorded();  // one that failed may still write there
-    downloads_.reset();
-    const Arena::Piece piece = downloads_.allocate(count);
-    copy(from.subrange(first, count), piece.range.subrange(0, count), {"download", "copy"});
-    download_pending_ = true;
-    open_batch().add_barrier(kCopies, kHostReads);
-    finish_recorded();
-    download_pending_ = false;
-    piece.invalidate();
-    std::memcpy(static_cast<std::byte*>(data) + first, piece.mapped(), count);
+  try {
+    return download_once(from, bytes, data);
+  } catch (const OutOfMemory&) {
+    if (!free_cached_memory()) throw;
   }
+  download_once(from, bytes, data);
+}
+
+void DeviceStream::download_once(const BufferRange& from, size_t bytes, void* data) {
+  exclusively([&] {
+    for (size_t first = 0; first < bytes; first += kStagedBytes) {
+      const size_t count = std::min(kStagedBytes, bytes - first);
+      if (download_pending_) finish_recorded();  // one that failed may still write there
+      downloads_.reset();
+      const Arena::Piece piece = downloads_.allocate(count);
+      copy(from.subrange(first, count), piece.range.subrange(0, count), {"download", "copy"});
+      download_pending_ = true;
+      open_batch().add_barrier(kCopies, kHostReads);
+      finish_recorded();
+      download_pending_ = false;
+      piece.invalidate();
+      std::memcpy(static_cast<std::byte*>(data) + first, piece.mapped(), count);
+    }
+  });
 }
 
 void DeviceStream::record_event(Event& event) {
   check_not_captured("records an event");
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  if (event.timed_) {
-    if (event.timer_ == nullptr) {
-      if (free_timers_.empty()) {
-        free_timers_.reserve(timers_.size() + 1);  // so that all can come back, whatever happens
-        free_timers_.push_back(timers_.emplace_back(std::make_unique<Timestamps>(device_, 1)).get());
+  exclusively([&] {
+    if (event.timed_) {
+      if (event.timer_ == nullptr) {
+        if (free_timers_.empty()) {
+          free_timers_.reserve(timers_.size() + 1);  // so that all can come back, whatever happens
+          free_timers_.push_back(timers_.emplace_back(std::make_unique<Timestamps>(device_, 1)).get());
+        }
+        event.timer_ = free_timers_.back();
+        free_timers_.pop_back();
       }
-      event.timer_ = free_timers_.back();
-      free_timers_.pop_back();
+      open_batch().add_event(*event.timer_);
     }
-    open_batch().add_event(*event.timer_);
-  }
-  event.submission_ = event_submission_ = last_submission_ + (pending_batch() != nullptr ? 1 : 0);
+    event.submission_ = event_submission_ = last_submission_ + (pending_batch() != nullptr ? 1 : 0);
+  });
 }
 
 bool DeviceStream::passed(const Event& event) {
   check_not_captured("asks for an event");
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  if (event.submission_ > last_submission_) submit();
-  return std::none_of(batches_.begin(), batches_.end(), [&](const std::unique_ptr<DeviceBatch>& batch) {
-    return batch && batch->submission() == event.submission_ && !batch->finished();
+  return exclusively([&] {
+    if (event.submission_ > last_submission_) submit();
+    return std::none_of(batches_.begin(), batches_.end(), [&](const std::unique_ptr<DeviceBatch>& batch) {
+      return batch && batch->submission() == event.submission_ && !batch->finished();
+    });
   });
 }
 
 void DeviceStream::wait_for(const Event& event) {
   check_not_captured("waits for an event");
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  if (event.submission_ > last_submission_) submit();
-  for (size_t i = 0; i < kBatches; ++i) {
-    DeviceBatch* batch = batches_[(current_ + i) % kBatches].get();
-    if (batch != nullptr && batch->submission() <= event.submission_) batch->wait();
-  }
-  if (device_.validating()) throw_new_validation_messages(seen_messages_);
+  exclusively([&] {
+    if (event.submission_ > last_submission_) submit();
+    for (size_t i = 0; i < kBatches; ++i) {
+      DeviceBatch* batch = batches_[(current_ + i) % kBatches].get();
+      if (batch != nullptr && batch->submission() <= event.submission_) batch->wait();
+    }
+    if (device_.validating()) throw_new_validation_messages(seen_messages_);
+  });
 }
 
 double DeviceStream::milliseconds_between(const Event& begin, const Event& end) {
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  const auto measured = [](const Event& event) {
-    return event.timer_ != nullptr && event.timer_->measured(0);
-  };
-  if (!measured(begin) || !measured(end)) {
-    throw Error(device_.info().name + " has no timestamps, so it cannot tell the time between events");
-  }
-  return microseconds_between(device_, begin.timer_->end_ticks(0), end.timer_->end_ticks(0)) * 1e-3;
+  return exclusively([&] {
+    const auto measured = [](const Event& event) {
+      return event.timer_ != nullptr && event.timer_->measured(0);
+    };
+    if (!measured(begin) || !measured(end)) {
+      throw Error(device_.info().name + " has no timestamps, so it cannot tell the time between events");
+    }
+    return microseconds_between(device_, begin.timer_->end_ticks(0), end.timer_->end_ticks(0)) * 1e-3;
+  });
 }
 
 void DeviceStream::forget_event(Event& event) {
@@ -261,41 +292,41 @@ void DeviceStream::forget_event(Event& event) {
 }
 
 std::weak_ptr<RecordedGraph> DeviceStream::add_graph(Capture& capture) {
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  return graphs_.emplace_back(std::make_shared<RecordedGraph>(device_, command_pool(), capture));
+  return exclusively([&] {
+    return graphs_.emplace_back(std::make_shared<RecordedGraph>(device_, command_pool(), capture));
+  });
 }
 
 void DeviceStream::replay(const std::weak_ptr<RecordedGraph>& graph) {
   check_not_captured("replays a graph");
-  const std::lock_guard lock(mutex_);
-  check_usable();
-  const std::shared_ptr<RecordedGraph> replayed = graph.lock();
-  if (!replayed) throw Error("the graph was reset");
-  const bool measure = Profiler::instance().enabled();
-  const std::vector<VkCommandBuffer>& submissions =
-      measure ? replayed->measured_submissions() : replayed->submissions();
-  if (submissions.empty()) return;
-  // What comes before it goes along where it is little, a copy of inputs for instance, and no event waits for
-  // just that.
-  DeviceBatch* before = pending_batch();
-  const bool together = before != nullptr && submissions.size() == 1 &&
-                        before->multiplies() < SubmissionPolicy::kMultipliesForIdleGpu &&
-                        event_submission_ <= last_submission_;
-  if (!together) submit();
-  hazards_.touch_everything();
-  since_barrier_ = kDeviceWork;
-  if (together) {
-    before->submit_with(replayed, submissions.front(), last_submission_ + 1);
-  } else {
-    next_batch().submit(replayed, submissions, last_submission_ + 1);
-  }
-  ++last_submission_;
-  current_ = (current_ + 1) % kBatches;
-  if (measure) {  // the next replay writes the same timestamps
-    wait_for_all();
-    replayed->collect();
-  }
+  exclusively([&] {
+    const std::shared_ptr<RecordedGraph> replayed = graph.lock();
+    if (!replayed) throw Error("the graph was reset");
+    const bool measure = Profiler::instance().enabled();
+    const std::vector<VkCommandBuffer>& submissions =
+        measure ? replayed->measured_submissions() : replayed->submissions();
+    if (submissions.empty()) return;
+    // What comes before it goes along where it is little, a copy of inputs for instance, and no event waits
+    // for just that.
+    DeviceBatch* before = pending_batch();
+    const bool together = before != nullptr && submissions.size() == 1 &&
+                          before->multiplies() < SubmissionPolicy::kMultipliesForIdleGpu &&
+                          event_submission_ <= last_submission_;
+    if (!together) submit();
+    hazards_.touch_everything();
+    since_barrier_ = kDeviceWork;
+    if (together) {
+      before->submit_with(replayed, submissions.front(), last_submission_ + 1);
+    } else {
+      next_batch().submit(replayed, submissions, last_submission_ + 1);
+    }
+    ++last_submission_;
+    current_ = (current_ + 1) % kBatches;
+    if (measure) {  // the next replay writes the same timestamps
+      wait_for_all();
+      replayed->collect();
+    }
+  });
 }
 
 void DeviceStream::remove_graph(const std::weak_ptr<RecordedGraph>& graph) {

@@ -12,6 +12,7 @@
 #include "vulkan/capture.h"
 #include "vulkan/command_pool.h"
 #include "vulkan/device_batch.h"
+#include "vulkan/error.h"
 #include "vulkan/event.h"
 #include "vulkan/hazard_tracker.h"
 #include "vulkan/recorder.h"
@@ -34,19 +35,35 @@ class DeviceStream final : public Recorder {
   DeviceStream(const DeviceStream&) = delete;
   DeviceStream& operator=(const DeviceStream&) = delete;
 
-  /// Records the work of one op: `work` gets the stream for itself. Afterwards it may be submitted. While the
-  /// thread captures a graph, the work goes there instead.
+  /// Records the work of one op: `work` gets the stream for itself. Afterwards it may be submitted. If memory
+  /// runs out before it has recorded anything, it is done again without the blocks that the pool keeps. While
+  /// the thread captures a graph, the work goes there instead.
   template <typename Work>
   void record(Work work) {
     if (Capture* capture = Capture::of_this_thread(device_)) {
       capture->record(work);
       return;
     }
-    const std::lock_guard lock(mutex_);
-    check_usable();
-    submit_if_overdue();
-    work(static_cast<Recorder&>(*this));
-    submit_if_worthwhile();
+    bool begun = false;
+    const auto record_once = [&] {
+      exclusively([&] {
+        submit_if_overdue();
+        const uint64_t before = commands_ever_;
+        try {
+          work(static_cast<Recorder&>(*this));
+        } catch (const OutOfMemory&) {
+          begun = commands_ever_ != before;
+          throw;
+        }
+        submit_if_worthwhile();
+      });
+    };
+    try {
+      return record_once();
+    } catch (const OutOfMemory&) {  // what is recorded of an op must not be recorded again
+      if (begun || !free_cached_memory()) throw;
+    }
+    record_once();
   }
 
   Device& device() override { return device_; }
@@ -93,7 +110,24 @@ class DeviceStream final : public Recorder {
  private:
   static constexpr size_t kBatches = 8;
 
+  /// With the stream locked. If the device is lost meanwhile, the error names the ops that are queued.
+  template <typename Work>
+  auto exclusively(Work work) {
+    const std::lock_guard lock(mutex_);
+    check_usable();
+    try {
+      return work();
+    } catch (const DeviceLost&) {
+      throw_with_ops();
+      throw;
+    }
+  }
+
   void check_usable();
+  void throw_with_ops() const;
+  bool free_cached_memory();
+  void upload_once(const void* data, size_t bytes, const BufferRange& to);
+  void download_once(const BufferRange& from, size_t bytes, void* data);
   void check_not_captured(const char* what) const;
   CommandPool& command_pool();
   DeviceBatch& next_batch();
@@ -113,6 +147,7 @@ class DeviceStream final : public Recorder {
   std::array<std::unique_ptr<DeviceBatch>, kBatches> batches_;  // a ring
   size_t current_ = 0;
   uint64_t last_submission_ = 0;
+  uint64_t commands_ever_ = 0;
   uint64_t event_submission_ = 0;  // the last that an event stands for
   HazardTracker hazards_;
   Scope since_barrier_;  // what was recorded since the last barrier does

@@ -12,14 +12,15 @@ namespace q8ta::vulkan {
 namespace {
 
 /// Where the parts end that one submission each may hold.
-std::vector<size_t> ends_of_parts(const std::vector<DispatchLabel>& labels) {
+std::vector<size_t> ends_of_parts(const std::vector<Command>& commands,
+                                  const std::vector<DispatchLabel>& labels) {
   std::vector<size_t> ends;
-  uint64_t multiplies = 0;
-  for (size_t i = 0; i < labels.size(); ++i) {
-    multiplies += std::max(labels[i].multiplies(), SubmissionPolicy::kLeastMultiplies);
-    if (multiplies < SubmissionPolicy::kMostMultiplies && i + 1 < labels.size()) continue;
+  uint64_t work = 0;
+  for (size_t i = 0; i < commands.size(); ++i) {
+    work += std::max(work_of(commands[i], labels[i]), SubmissionPolicy::kLeastWork);
+    if (work < SubmissionPolicy::kMostWork && i + 1 < commands.size()) continue;
     ends.push_back(i + 1);
-    multiplies = 0;
+    work = 0;
   }
   return ends;
 }
@@ -31,7 +32,7 @@ RecordedGraph::RecordedGraph(Device& device, CommandPool& pool, Capture& capture
       pool_(pool),
       commands_(capture.commands()),
       labels_(capture.labels()),
-      ends_(ends_of_parts(labels_)),
+      ends_(ends_of_parts(commands_, labels_)),
       plain_(record(/*measured=*/false)) {
   std::swap(memory_, capture.memory());
 }
@@ -66,10 +67,8 @@ void RecordedGraph::collect() {
   }
 }
 
-std::string RecordedGraph::ops() const {
-  std::vector<const char*> ops;
+void RecordedGraph::add_ops_to(std::vector<const char*>& ops) const {
   for (const DispatchLabel& label : labels_) ops.push_back(label.op);
-  return names_once(ops);
 }
 
 void RecordedGraph::release_memory() { device_.memory().release(memory_); }

@@ -2,7 +2,6 @@
 
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "vulkan/capture.h"
@@ -27,8 +26,8 @@ class RecordedGraph {
   /// Hands what they measured to the Profiler, when the GPU is done with them.
   void collect();
 
-  /// Names of the ops in it, for messages.
-  std::string ops() const;
+  /// Adds the names of the ops in it, for messages.
+  void add_ops_to(std::vector<const char*>& ops) const;
 
   /// The memory is free for others, whose work comes after what was submitted of this.
   void release_memory();

@@ -12,8 +12,13 @@ struct SubmissionPolicy {
   /// A submission of so many commands is not made longer.
   static constexpr uint32_t kMostCommands = 64;
 
-  /// Nor one of so much work: it stays far below the 2 s of common watchdogs on a slow GPU (0.5 TMAC/s).
-  static constexpr uint64_t kMostMultiplies = uint64_t{1} << 35;
+  /// Nor one of so much work (work_of() of its commands): it stays far below the 2 s of common watchdogs on a
+  /// slow GPU (0.5 TMAC/s).
+  static constexpr uint64_t kMostWork = uint64_t{1} << 35;
+
+  /// A byte that a command reads or writes is as much work as so many multiplies: the slow GPU shares memory
+  /// of 8 GB/s with its host. So 2 GiB are the most.
+  static constexpr uint64_t kMultipliesPerByte = 16;
 
   /// A GPU without work gets what there is once it is worth a submission. Only every so many commands is the
   /// GPU asked.
@@ -21,9 +26,9 @@ struct SubmissionPolicy {
   static constexpr uint32_t kCommandsBetweenQuestions = 4;
   static constexpr uint64_t kMultipliesForIdleGpu = uint64_t{1} << 26;
 
-  /// A dispatch counts as at least this much work where commands are not counted (graphs): 2 us of a slow
+  /// A command counts as at least this much work where commands are not counted (graphs): 2 us of a slow
   /// GPU.
-  static constexpr uint64_t kLeastMultiplies = uint64_t{1} << 20;
+  static constexpr uint64_t kLeastWork = uint64_t{1} << 20;
 };
 
 }  // namespace q8ta::vulkan

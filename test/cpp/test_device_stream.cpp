@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "device.h"
+#include "kernels/maximum.h"
 #include "samples.h"
 #include "threads.h"
 #include "vulkan/device_stream.h"
@@ -43,6 +44,38 @@ constexpr vulkan::DispatchLabel kHalfOfMost{"test", "copy", 1U << 17U, 1U << 17U
 /// Records a small copy that is said to be other work.
 void copy_as(vulkan::Recorder& recorder, const PoolMemory& memory, const vulkan::DispatchLabel& label) {
   recorder.copy(memory.range().subrange(0, 16), memory.range().subrange(16, 16), label);
+}
+
+// So many are as much as a submission holds.
+constexpr int kMostLargeCopies = 24;
+constexpr size_t kLargeCopy = size_t{44} << 20;
+static_assert(2 * kLargeCopy * kMostLargeCopies * vulkan::SubmissionPolicy::kMultipliesPerByte >=
+                  vulkan::SubmissionPolicy::kMostWork &&
+              2 * kLargeCopy * (kMostLargeCopies - 1) * vulkan::SubmissionPolicy::kMultipliesPerByte <
+                  vulkan::SubmissionPolicy::kMostWork);
+
+/// Copies one half of the memory to the other.
+struct LargeCopy {
+  const PoolMemory& memory;
+
+  void operator()(vulkan::Recorder& recorder) const {
+    recorder.copy(memory.range().subrange(0, kLargeCopy), memory.range().subrange(kLargeCopy, kLargeCopy),
+                  {"test", "copy"});
+  }
+};
+
+/// Captures the work so many times.
+template <typename Work>
+size_t submissions_of_replay(int times, const Work& work) {
+  const std::shared_ptr<vulkan::Capture> capture = vulkan::Capture::begin(device());
+  for (int i = 0; i < times; ++i) capture->record(work);
+  capture->end();
+  const std::weak_ptr<vulkan::RecordedGraph> graph = device().stream().add_graph(*capture);
+  device().stream().replay(graph);
+  device().stream().synchronize();
+  const size_t count = graph.lock()->submissions().size();
+  device().stream().remove_graph(graph);
+  return count;
 }
 
 /// Whether it does within ten seconds.
@@ -96,26 +129,56 @@ TEST_CASE("stream: much work is submitted before more is gathered, though the GP
   CHECK(layer.result() == sample.expected());
 }
 
+TEST_CASE("stream: large copies are submitted before more are gathered, though the GPU is busy") {
+  const Sample sample({64, 1024, 1024}, {});
+  const Layer layer(sample);
+  upload_x(device(), sample, layer.x);
+  const PoolMemory memory(device(), 2 * kLargeCopy);
+  device().stream().synchronize();
+  layer.queue();
+  // So few that they are not submitted by their number.
+  for (int i = 0; i < kMostLargeCopies; ++i) device().stream().record(LargeCopy{memory});
+  CHECK(becomes_true([] { return device().stream().idle(); }));
+  CHECK(layer.result() == sample.expected());
+}
+
 TEST_CASE("graph: a replay of much work is several submissions") {
   const PoolMemory memory(device(), 32);
   const auto submissions = [&](int copies, const vulkan::DispatchLabel& label) {
-    const std::shared_ptr<vulkan::Capture> capture = vulkan::Capture::begin(device());
-    for (int i = 0; i < copies; ++i) {
-      capture->record([&](vulkan::Recorder& recorder) { copy_as(recorder, memory, label); });
-    }
-    capture->end();
-    const std::weak_ptr<vulkan::RecordedGraph> graph = device().stream().add_graph(*capture);
-    device().stream().replay(graph);
-    device().stream().synchronize();
-    const size_t count = graph.lock()->submissions().size();
-    device().stream().remove_graph(graph);
-    return count;
+    return submissions_of_replay(copies,
+                                 [&](vulkan::Recorder& recorder) { copy_as(recorder, memory, label); });
   };
-  CHECK(2 * kHalfOfMost.multiplies() == vulkan::SubmissionPolicy::kMostMultiplies);
+  CHECK(2 * kHalfOfMost.multiplies() == vulkan::SubmissionPolicy::kMostWork);
   CHECK(submissions(1, kHalfOfMost) == 1);
   CHECK(submissions(2, kHalfOfMost) == 1);
   CHECK(submissions(5, kHalfOfMost) == 3);
   CHECK(submissions(100, {"test", "copy", 8, 1, 1}) == 1);
+}
+
+TEST_CASE("graph: a replay of large copies is several submissions") {
+  const PoolMemory memory(device(), 2 * kLargeCopy);
+  CHECK(submissions_of_replay(kMostLargeCopies, LargeCopy{memory}) == 1);
+  CHECK(submissions_of_replay(2 * kMostLargeCopies + 1, LargeCopy{memory}) == 3);
+}
+
+TEST_CASE("profile: a maximum is as much work as it has elements") {
+  constexpr uint32_t kElements = 1U << 20U;
+  const PoolMemory x(device(), size_t{4} * kElements);
+  const PoolMemory y(device(), 4);
+  kernels::Maximum maximum;
+  maximum.count = 1;
+  maximum.reduced = kElements;
+  maximum.dimensions = 1;
+  maximum.sizes[0] = kElements;
+  maximum.x_strides[0] = 1;
+  vulkan::Profiler::instance().start();
+  device().stream().record([&](vulkan::Recorder& recorder) {
+    kernels::record_maximum(recorder, /*floats=*/true, maximum, x.range(), y.range(), "test");
+  });
+  device().stream().synchronize();
+  const std::vector<vulkan::DispatchRecord> records = vulkan::Profiler::instance().stop();
+  REQUIRE(records.size() == 1);
+  CHECK(records.front().label.multiplies() == kElements);
 }
 
 TEST_CASE("graph: replays what was captured, with what its inputs hold then") {

@@ -39,15 +39,20 @@ def test_the_sweep_finds_a_leak():
 
 
 LOST = [
-    ("QueueSubmit", "(on_vk + 1).cpu()"),
-    ("WaitForFences", "(on_vk + 1).cpu()"),
-    ("GetFenceStatus", "event.query()"),
-    ("GetQueryPoolResults", "begin.elapsed_time(end)"),
+    ("QueueSubmit", "(on_vk + 1).cpu()", "add"),
+    ("QueueSubmit", "(on_vk + 1, torch.vk.synchronize())", "add"),
+    ("QueueSubmit", "graph.replay()", "weights, linear"),
+    ("QueueSubmit", "(on_vk + 1, graph.replay())", "add, weights, linear"),
+    ("WaitForFences", "(on_vk + 1).cpu()", "add"),
+    ("WaitForFences", "(graph.replay(), torch.vk.synchronize())", "weights, linear"),
+    ("GetFenceStatus", "(on_vk + 1, event.record(), event.query())", "add"),
+    ("GetQueryPoolResults", "(on_vk + 1, begin.elapsed_time(end))", "add"),
 ]
 
 
-@pytest.mark.parametrize(("function", "work"), LOST, ids=[function for function, _ in LOST])
-def test_a_lost_device_is_said_to_be_lost_at_each_use(function, work):
+@pytest.mark.parametrize(("function", "work", "ops"), LOST, ids=[function for function, _, _ in LOST])
+def test_a_lost_device_is_said_to_be_lost_at_each_use(function, work, ops):
+    """And the ops that were queued then are named."""
     run_on_vk(
         f"""
         begin, end, event = (torch.vk.Event(enable_timing=True) for _ in range(3))
@@ -58,8 +63,10 @@ def test_a_lost_device_is_said_to_be_lost_at_each_use(function, work):
         end.record()
         end.synchronize()
         event.record()
+        torch.vk.synchronize()
+        named = "was lost.*VK_ERROR_DEVICE_LOST.*in work that holds: {ops}"
         with layer.failing({function!r}, DEVICE_LOST):
-            with pytest.raises(RuntimeError, match="was lost.*VK_ERROR_DEVICE_LOST"):
+            with pytest.raises(RuntimeError, match=named):
                 {work}
         uses = [
             lambda: on_vk.cpu(), lambda: on_vk + 1, lambda: x.to("vk"), lambda: torch.empty(3, device="vk"),
@@ -67,7 +74,7 @@ def test_a_lost_device_is_said_to_be_lost_at_each_use(function, work):
             event.synchronize, torch.vk.synchronize, torch.vk.empty_cache, lambda: str(on_vk),
         ]
         for use in uses:
-            with pytest.raises(RuntimeError, match="was lost.*only a new process"):
+            with pytest.raises(RuntimeError, match=named + ".*only a new process"):
                 use()
         right()  # CPU tensors get another device
         del on_vk, kept, graph, y, begin, end, event
@@ -267,6 +274,74 @@ def test_memory_that_the_cache_cannot_give_back_yet():
         assert torch.vk.memory_reserved() == reserved
         torch.vk.empty_cache()
         assert torch.vk.memory_reserved() == torch.vk.memory_allocated() < reserved
+        """
+    )
+
+
+def test_memory_that_has_run_out_until_the_cache_is_freed():
+    """The allocation waits for the work on cached blocks, frees them and is tried again."""
+    run_on_vk(
+        """
+        torch.vk.empty_cache()
+        big = torch.full((1 << 20,), 3.0, device="vk")
+        layer.hang(True)
+        y = big + 1
+        z = y + 1
+        del y
+        event = torch.vk.Event()
+        event.record()
+        assert not event.query()  # the work is in flight
+        reserved = torch.vk.memory_reserved()
+        layer.forget_counts()
+        layer.arm("CreateBuffer", 1, OUT_OF_DEVICE_MEMORY)
+        threading.Timer(0.3, layer.hang, [False]).start()
+        small = torch.empty(1000, device="vk")
+        assert layer.failed() == 1 and layer.made("CreateBuffer") == 2
+        assert torch.vk.memory_reserved() == torch.vk.memory_allocated() < reserved
+        assert event.query()
+        assert torch.equal(z.cpu(), torch.full((1 << 20,), 5.0))
+        """
+    )
+
+
+TAKES_MEMORY = [
+    ("CreateBuffer", "target.copy_(wide)"),
+    ("CreateBuffer", "target.cpu()"),
+    ("BeginCommandBuffer", "(on_vk + 1).cpu()"),
+]
+
+
+@pytest.mark.parametrize(("function", "work"), TAKES_MEMORY)
+def test_memory_that_an_operator_takes_itself(function, work):
+    """It is there again without the cache; else the error is torch's, as for a tensor."""
+    run_on_vk(
+        f"""
+        wide = torch.arange(3_000_000, dtype=torch.float32)
+        target = torch.empty(3_000_000, device="vk")
+        big = torch.empty(1 << 20, device="vk")
+        del big
+        torch.vk.synchronize()
+        reserved = torch.vk.memory_reserved()
+        layer.forget_counts()
+        with layer.failing({function!r}, OUT_OF_DEVICE_MEMORY):
+            sizes = r"; tensors take \\d+ of \\d+ reserved bytes"
+            with pytest.raises(torch.OutOfMemoryError, match="vk: out of memory.*VK_ERROR_OUT.*" + sizes):
+                {work}
+        assert layer.failed() == 2
+        assert torch.vk.memory_reserved() < reserved
+
+        big = torch.empty(1 << 20, device="vk")
+        big.fill_(2)
+        del big
+        torch.vk.synchronize()
+        reserved = torch.vk.memory_reserved()
+        layer.forget_counts()
+        with layer.failing({function!r}, OUT_OF_DEVICE_MEMORY, sticky=False):
+            {work}
+        assert layer.failed() == 1
+        assert torch.vk.memory_reserved() < reserved
+        target.copy_(wide)
+        assert torch.equal(target.cpu(), wide) and torch.equal((on_vk + 1).cpu(), x + 1)
         """
     )
 
