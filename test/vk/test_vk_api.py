@@ -141,7 +141,7 @@ def test_accelerator():
     accelerator.reset_peak_memory_stats()
     accelerator.reset_accumulated_memory_stats()
     assert accelerator.memory_stats()["allocated_bytes.all.current"] == torch.vk.memory_allocated()
-    assert accelerator.get_memory_info() == torch.vk.mem_get_info()
+    assert accelerator.get_memory_info()[1] == torch.vk.mem_get_info()[1] > 0
 
 
 def test_the_current_device_belongs_to_the_thread():

