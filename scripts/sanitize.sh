@@ -107,7 +107,7 @@ fi
 core=(test_host_kernel test_linear_inputs test_linear_shapes test_pack test_requantize test_errors test_limits
     test_runtime test_weight_cache test_kernel_choice test_tuning)
 core_of_vk=(test_vk_views test_vk_linear test_vk_linear_cases test_vk_pack test_vk_elementwise test_vk_maximum
-    test_vk_indexing test_vk_graph test_vk_graph_capture test_vk_event test_vk_threads test_vk_memory
+    test_vk_quantization test_vk_indexing test_vk_graph test_vk_graph_capture test_vk_event test_vk_threads test_vk_memory
     test_vk_weight_cache)
 core_files=("${core[@]/#/$root/test/}")
 vk_files=("${core_of_vk[@]/#/$root/test/vk/}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,16 @@ def sample(*sizes: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> to
     if dtype.is_complex:
         return torch.complex(values.double(), values.flip(0).double() if sizes else values.double()).to(dtype)
     return values.to(dtype)
+
+
+SIZES = [(), (1,), (3,), (4,), (5, 7), (2, 3, 5), (0, 3), (1000,), (257, 129)]
+SPECIAL = torch.tensor(
+    [0.0, -0.0, 1e-45, -1e-40, 1.5, -2.5, 3e38, -3e38, math.inf, -math.inf, math.nan, 0.5, -0.5, 127.5, 1e9]
+)
+
+
+def floats(*sizes: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(sizes, generator=torch.Generator().manual_seed(seed)) * 50
 
 
 def to_vk(tensor: torch.Tensor) -> torch.Tensor:
