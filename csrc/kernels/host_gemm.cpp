@@ -33,18 +33,19 @@ void in_parallel(const HostThreads& threads, int64_t items, int64_t grain, const
   }
 }
 
-/// The same item by item. Where there are many, each goes to a thread that is free: some are slower than
-/// others on a machine that has something else to do.
+/// The same item by item. Where there are many for each thread, they go to whichever is free: some are slower
+/// than others on a machine that has something else to do.
 template <typename Work>
 void in_turns(const HostThreads& threads, int64_t items, int64_t grain, const Work& work) {
-  if (items < kItemsOfThread * threads.count) {
+  const int64_t workers = std::min(threads.count, ceil_div(items, grain));
+  if (items < kItemsOfThread * workers) {
     in_parallel(threads, items, grain, [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) work(item);
     });
     return;
   }
   std::atomic<int64_t> next{0};
-  in_parallel(threads, threads.count, 1, [&](int64_t, int64_t) {
+  in_parallel(threads, workers, 1, [&](int64_t, int64_t) {
     for (int64_t item = next++; item < items; item = next++) work(item);
   });
 }

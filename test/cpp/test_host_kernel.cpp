@@ -94,6 +94,21 @@ TEST_CASE("host kernel: several threads") {
   }
 }
 
+TEST_CASE("host kernel: no more threads are woken than there is work for") {
+  const auto parts = [](const Sizes& sizes) {
+    int64_t most = 1;
+    const kernels::HostThreads threads{16, [&most](int64_t items, int64_t grain, const auto& work) {
+                                         most = std::max(most, (items + grain - 1) / grain);
+                                         work(0, items);
+                                       }};
+    check_both_orders(Sample(sizes, {}), threads);
+    return most;
+  };
+  CHECK(parts({1, 4, 8000}) == 1);
+  CHECK(parts({1, 256, 4096}) == 8);
+  CHECK(parts({64, 600, 2048}) == 16);
+}
+
 TEST_CASE("host kernel: the longest rows and the largest sums") {
   for (const std::string& variant : kernels::host_variants()) {
     const Forced forced(variant);
