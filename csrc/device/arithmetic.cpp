@@ -122,6 +122,16 @@ bool map_with_numbers(FloatOp op, NumberOperand number, const at::Tensor& a, flo
   return true;
 }
 
+/// Broadcasts, makes or resizes out, and refuses what overlaps.
+at::TensorIterator of_two(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out) {
+  return at::TensorIteratorConfig()
+      .set_check_mem_overlap(true)
+      .add_output(out)
+      .add_const_input(a)
+      .add_const_input(b)
+      .build();
+}
+
 /// out = op(a, b), made where it is undefined. False, and nothing done, if no kernel does it.
 bool float_op(FloatOp op, const at::Tensor& a, const at::Tensor& b, at::Tensor& out, const char* name) {
   if ((is_number(a) || is_number(b)) && at::result_type(a, b) == at::kFloat) {
@@ -134,12 +144,7 @@ bool float_op(FloatOp op, const at::Tensor& a, const at::Tensor& b, at::Tensor& 
     return map_with_numbers(op, NumberOperand::b, a, number, 0.0F, out, name);
   }
   if (!is_device_float(a) || !is_device_float(b) || (out.defined() && !is_device_float(out))) return false;
-  at::TensorIterator iterator = at::TensorIteratorConfig()
-                                    .set_check_mem_overlap(true)
-                                    .add_output(out)
-                                    .add_const_input(a)
-                                    .add_const_input(b)
-                                    .build();
+  at::TensorIterator iterator = of_two(a, b, out);
   if (!record_floats(iterator, op, NumberOperand::none, 0.0F, 0.0F, name)) return false;
   out = iterator.output();
   return true;
@@ -153,12 +158,7 @@ bool byte_op(FloatOp op, const at::Tensor& a, const at::Tensor& b, at::Tensor& o
   if (!is_device_byte(a) || !is_device_byte(b) || (out.defined() && !is_device_byte(out))) return false;
   if (op != FloatOp::maximum && op != FloatOp::minimum) return false;
   const bool made_here = !out.defined();
-  at::TensorIterator iterator = at::TensorIteratorConfig()
-                                    .set_check_mem_overlap(true)
-                                    .add_output(out)
-                                    .add_const_input(a)
-                                    .add_const_input(b)
-                                    .build();
+  at::TensorIterator iterator = of_two(a, b, out);
   out = iterator.output();
   const at::Tensor values = made_here ? out : at::empty(out.sizes(), out.options());
   const ByteMap map{op == FloatOp::maximum ? ByteOp::maximum : ByteOp::minimum};
