@@ -53,9 +53,23 @@ def test_contestants_take_turns_and_the_warm_up_does_not_count() -> None:
     first = Contestant("first", [sampler("first", [1000.0, 1.0, 3.0, 2.0])])
     second = Contestant("second", [sampler("second", [2000.0, 10.0, 10.0, 40.0])])
     take_turns([first, second], samples=3, warm_up=1)
-    assert order == ["first", "second"] * 4
+    assert [sorted(order[i : i + 2]) for i in range(0, 8, 2)] == [["first", "second"]] * 4
     assert first.spreads["gpu"] == Spread(2.0, 1.5, 2.5, 1.0, 3.0, 3)
     assert (second.spreads["gpu"].median, second.spreads["gpu"].max) == (10.0, 40.0)
+
+
+def test_nobody_always_follows_the_same_contestant() -> None:
+    order: list[str] = []
+
+    def sampler(name: str):
+        return lambda: order.append(name) or {"gpu": 1.0}
+
+    names = ["a", "b", "c", "d"]
+    take_turns([Contestant(name, [sampler(name)]) for name in names], samples=15, warm_up=2)
+    pairs = list(zip(order, order[1:], strict=False))
+    for name in names:
+        before = [earlier for earlier, later in pairs if later == name and earlier != name]
+        assert max(before.count(other) for other in names) <= 10, (name, before)
 
 
 @pytest.mark.parametrize(

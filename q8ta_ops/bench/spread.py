@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -68,14 +69,20 @@ class Absent:
 def take_turns(contestants: Sequence[Contestant], samples: int, warm_up: int = 1) -> None:
     """Samples all contestants in turns, so that they see the same state of the machine.
 
-    Fills in their ``spreads`` from ``samples`` rounds, after ``warm_up`` rounds that do not count.
+    Each round has an order of its own, the same in every run: what ran just before decides how warm a device
+    is, and so its clocks, and no contestant shall always follow the same one. Fills in their ``spreads`` from
+    ``samples`` rounds, after ``warm_up`` rounds that do not count.
     """
     collected: list[dict[str, list[float]]] = [{} for _ in contestants]
+    each_sampler = [
+        (sample, figures)
+        for contestant, figures in zip(contestants, collected, strict=True)
+        for sample in contestant.samplers
+    ]
     for turn in range(warm_up + samples):
-        for contestant, figures in zip(contestants, collected, strict=True):
-            for sample in contestant.samplers:
-                for name, microseconds in sample().items():
-                    if turn >= warm_up:
-                        figures.setdefault(name, []).append(microseconds)
+        for sample, figures in random.Random(turn).sample(each_sampler, len(each_sampler)):
+            for name, microseconds in sample().items():
+                if turn >= warm_up:
+                    figures.setdefault(name, []).append(microseconds)
     for contestant, figures in zip(contestants, collected, strict=True):
         contestant.spreads = {name: Spread.of(values) for name, values in figures.items()}
