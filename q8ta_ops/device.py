@@ -56,12 +56,13 @@ def _enable() -> None:
     _module = library
     _shorten_calls(library)
 
-    from . import vk
+    from . import vk, vk_dlpack
 
     torch._register_device_module("vk", vk)
     torch.utils.generate_methods_for_privateuse1_backend(
         for_tensor=True, for_module=True, for_packed_sequence=True, for_storage=True
     )
+    vk_dlpack.extend_tensor()
 
 
 def _shorten_calls(library: types.ModuleType) -> None:

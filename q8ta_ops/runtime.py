@@ -20,6 +20,7 @@ class DeviceInfo:
         type: ``"discrete"``, ``"integrated"``, ``"virtual"``, ``"cpu"`` (a software driver) or ``"other"``.
         features: what the kernels decide by.
         kernels: for each op the kernel family that it uses here.
+        host_visible_memory: whether the memory of vk tensors there is the host's, too (`torch.vk.host_view`).
         unusable_because: why our kernels cannot run here; empty if they can.
     """
 
@@ -30,6 +31,7 @@ class DeviceInfo:
     api_version: str
     features: dict[str, object]
     kernels: dict[str, str]
+    host_visible_memory: bool
     unusable_because: str = ""
 
 

@@ -94,6 +94,24 @@ def synchronize(device: Device = None) -> None:
     vk_library().synchronize(_index(device))
 
 
+def host_view(tensor: torch.Tensor) -> torch.Tensor:
+    """A CPU tensor in the memory of a vk tensor: the same sizes, strides and dtype, and nothing is copied.
+
+    Waits for all work on the device. The host may use the view while no work on the tensor is queued: after
+    later work on it, only after `synchronize()` or another call of this. Work that is queued afterwards sees
+    what the host has written. The memory stays as long as the view does. torch counts in-place operators on
+    the view as edits of the tensor; it does not count what NumPy writes through it
+    (see `q8ta_ops.clear_weight_cache`).
+
+    Raises:
+        ValueError: the tensor is not on vk.
+        RuntimeError: its memory is not host-visible (`get_device_properties().host_visible_memory` tells
+            where it is: on devices that share the host's memory); it requires gradients; or the thread
+            captures a graph.
+    """
+    return vk_library().host_view(tensor)
+
+
 def memory_stats(device: Device = None) -> dict[str, int]:
     """What `torch.cuda.memory_stats` tells, under the same names ("allocated_bytes.all.current"), and
     "cache_hits", allocations that got a block which had been freed."""

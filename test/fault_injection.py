@@ -216,6 +216,10 @@ class FaultLayer:
         """At the process's end the driver crashes if a thread is in it or calls it later, like NVIDIA's."""
         self._library.q8ta_faults_take_apart_at_exit()
 
+    def pretend_discrete(self) -> None:
+        """Every device says that it is a discrete GPU. To be called before there are any."""
+        self._library.q8ta_faults_pretend_discrete()
+
     def waiting(self) -> int:
         """Threads that wait for work that hangs."""
         return self._library.q8ta_faults_waiting()

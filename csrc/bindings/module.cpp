@@ -47,7 +47,7 @@ py::dict describe(const vulkan::DeviceInfo& info) {
       "api_version"_a = std::to_string(VK_API_VERSION_MAJOR(info.api_version)) + "." +
                         std::to_string(VK_API_VERSION_MINOR(info.api_version)) + "." +
                         std::to_string(VK_API_VERSION_PATCH(info.api_version)),
-      "unusable_because"_a = info.unusable_because,
+      "unusable_because"_a = info.unusable_because, "host_visible_memory"_a = info.host_visible_memory,
       "features"_a = py::dict("int_dot"_a = info.int_dot, "int_dot_accelerated"_a = info.int_dot_accelerated,
                               "subgroup_arithmetic"_a = info.subgroup_arithmetic,
                               "subgroup_shuffle"_a = info.subgroup_shuffle,

@@ -97,6 +97,22 @@ class Allocator final : public c10::DeviceAllocator {
   void resetPeakStats(c10::DeviceIndex index) override { device_at(index).memory().reset_peaks(); }
 };
 
+/// Where an address in a block is, from its beginning.
+struct Place {
+  vulkan::DeviceBlock* block;
+  VkDeviceSize offset;
+};
+
+Place place_of(const void* address) {
+  for (c10::DeviceIndex i = 0; i < device_count(); ++i) {
+    vulkan::DeviceBlock* block = device_at(i).memory().find(address);
+    if (block == nullptr) continue;
+    return {block, static_cast<VkDeviceSize>(static_cast<const std::byte*>(address) -
+                                             static_cast<const std::byte*>(block->address()))};
+  }
+  TORCH_CHECK(false, "vk: this memory is not a vk tensor's");
+}
+
 }  // namespace
 
 c10::DeviceAllocator& allocator() {
@@ -123,14 +139,16 @@ bool owns_block(const c10::DataPtr& data) {
 vulkan::BufferRange memory_of(const c10::DataPtr& data) {
   if (owns_block(data)) return static_cast<const vulkan::DeviceBlock*>(data.get_context())->buffer().range();
   // DLPack and torch's pickling, for two, make tensors from addresses alone.
-  for (c10::DeviceIndex i = 0; i < device_count(); ++i) {
-    const vulkan::DeviceBlock* block = device_at(i).memory().find(data.get());
-    if (block == nullptr) continue;
-    const auto first = static_cast<VkDeviceSize>(static_cast<const std::byte*>(data.get()) -
-                                                 static_cast<const std::byte*>(block->address()));
-    return block->buffer().range().subrange(first, block->buffer().size() - first);
-  }
-  TORCH_CHECK(false, "vk: this memory is not a vk tensor's");
+  const auto [block, offset] = place_of(data.get());
+  return block->buffer().range().subrange(offset, block->buffer().size() - offset);
+}
+
+bool is_host_visible(const void* address) { return place_of(address).block->buffer().mapped() != nullptr; }
+
+c10::DataPtr shared_with_host(const void* address) {
+  const auto [block, offset] = place_of(address);
+  block->pool().share(block);
+  return {block->buffer().mapped() + offset, block, &free_block, c10::Device(c10::DeviceType::CPU)};
 }
 
 void register_allocator() { c10::SetAllocator(c10::DeviceType::PrivateUse1, &allocator()); }

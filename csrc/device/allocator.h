@@ -22,6 +22,12 @@ vulkan::BufferRange memory_of(const c10::DataPtr& data);
 /// Whether the storage has its block for itself, unlike one that torch has made from an address.
 bool owns_block(const c10::DataPtr& data);
 
+/// Whether the host has the memory that the address of a vk tensor's element is in.
+bool is_host_visible(const void* address);
+
+/// The same memory, from that address on, where the host has it. Stays as long as this does.
+c10::DataPtr shared_with_host(const void* address);
+
 /// Makes it torch's allocator of the device.
 void register_allocator();
 

@@ -3,6 +3,8 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/utils/pybind.h>
 
 #include <map>
 #include <optional>
@@ -14,6 +16,7 @@
 #include "device/fallback.h"
 #include "device/graph.h"
 #include "device/hooks.h"
+#include "device/host_view.h"
 #include "vulkan/context.h"
 #include "vulkan/device_stream.h"
 #include "vulkan/fork.h"
@@ -83,6 +86,9 @@ PYBIND11_MODULE(_vk_device, module) {
   module.def("vulkan_index", [](int index) { return device_at(index).info().index; });
   module.def("synchronize", [](int index) { device_at(index).stream().synchronize(); }, release());
   module.def("empty_cache", [] { device::allocator().emptyCache(); }, release());
+  module.def("is_host_visible",
+             torch::wrap_pybind_function(py::overload_cast<const at::Tensor&>(&device::is_host_visible)));
+  module.def("host_view", torch::wrap_pybind_function_no_gil(&device::host_view));
   module.def("cache_hits", [](int index) { return device_at(index).memory().statistics().cache_hits; });
   py::class_<device::Graph>(module, "Graph")
       .def(py::init<>())

@@ -21,6 +21,13 @@ VkBufferCreateInfo storage_buffer_info(VkDeviceSize size) {
 
 VmaAllocationCreateInfo allocation_info(MemoryUse use) {
   VmaAllocationCreateInfo info{};
+  if (use == MemoryUse::shared) {
+    // Preferred, so that other memory serves where this is full. Among several such types the driver's order
+    // decides, as for memory that only the GPU touches: whether the host's reads are cached comes second.
+    info.preferredFlags = kSharedMemory;
+    info.flags = VMA_ALLOCATION_CREATE_MAPPED_BIT;  // without effect on memory that cannot be mapped
+    return info;
+  }
   info.usage =
       use == MemoryUse::download ? VMA_MEMORY_USAGE_AUTO_PREFER_HOST : VMA_MEMORY_USAGE_AUTO_PREFER_DEVICE;
   if (use == MemoryUse::upload) {
@@ -73,6 +80,9 @@ Buffer::Buffer(Device& device, MemoryUse use, VkDeviceSize size)
     }
     throw Error(message);
   }
+  VkMemoryPropertyFlags properties = 0;
+  vmaGetMemoryTypeProperties(device.allocator(), allocated.memoryType, &properties);
+  if (use == MemoryUse::shared && (properties & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT) == 0) return;
   mapped_ = static_cast<std::byte*>(allocated.pMappedData);
 }
 

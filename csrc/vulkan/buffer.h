@@ -27,6 +27,7 @@ struct BufferRange {
 
 enum class MemoryUse {
   device_local,  ///< only the GPU touches it
+  shared,        ///< the same, and mapped where a type of memory that is the host's, too, has room
   upload,        ///< written by the host in order, read by the GPU; in device memory where that can be mapped
   download,      ///< written by the GPU, read by the host; cached host memory
 };
@@ -46,6 +47,7 @@ class Buffer {
 
   VkDeviceSize size() const { return size_; }
   BufferRange range() const { return {buffer_, id_, 0, size_}; }
+  /// Where the host has it; null if it has not, and for `shared` memory that is not coherent.
   std::byte* mapped() const { return mapped_; }
 
   /// For memory that is not coherent; VMA rounds to nonCoherentAtomSize and does nothing on coherent memory.

@@ -56,6 +56,8 @@ struct Scope {
 };
 
 inline constexpr Scope kHostReads{VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT};
+inline constexpr Scope kHostAccess{VK_PIPELINE_STAGE_HOST_BIT,
+                                   VK_ACCESS_HOST_READ_BIT | VK_ACCESS_HOST_WRITE_BIT};
 inline constexpr Scope kShaders{VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
                                 VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
 inline constexpr Scope kCopies{VK_PIPELINE_STAGE_TRANSFER_BIT,

@@ -54,6 +54,13 @@ std::vector<CooperativeMatrixShape> query_cooperative_matrix_int8(VkPhysicalDevi
   return shapes;
 }
 
+bool has_shared_memory(VkPhysicalDevice device) {
+  VkPhysicalDeviceMemoryProperties memory{};
+  vkGetPhysicalDeviceMemoryProperties(device, &memory);
+  return std::any_of(memory.memoryTypes, memory.memoryTypes + memory.memoryTypeCount,
+                     [](const auto& type) { return (type.propertyFlags & kSharedMemory) == kSharedMemory; });
+}
+
 void query_queue_family(DeviceInfo& info) {
   uint32_t count = 0;
   vkGetPhysicalDeviceQueueFamilyProperties(info.handle, &count, nullptr);
@@ -169,6 +176,7 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
   info.host_import_alignment = host_memory.minImportedHostPointerAlignment;
   info.unified_memory =
       info.type == VK_PHYSICAL_DEVICE_TYPE_CPU || info.type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
+  info.host_visible_memory = info.unified_memory && has_shared_memory(physical_device);
   if (supports_cooperative_matrix(physical_device)) {
     info.cooperative_matrix_int8 = query_cooperative_matrix_int8(physical_device);
   }

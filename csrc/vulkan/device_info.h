@@ -13,6 +13,11 @@ struct CooperativeMatrixShape {
   uint32_t M, N, K;
 };
 
+/// The device's own memory that the host works on, too, without flushing or invalidating anything.
+inline constexpr VkMemoryPropertyFlags kSharedMemory = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT |
+                                                       VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                                       VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+
 /// What a physical device is and can do, read once. Kernels decide from these, never from names.
 struct DeviceInfo {
   VkPhysicalDevice handle = VK_NULL_HANDLE;
@@ -31,7 +36,8 @@ struct DeviceInfo {
   uint32_t max_workgroup_subgroups = 0;  ///< with a required size
   bool host_import = false;              ///< VK_EXT_external_memory_host
   VkDeviceSize host_import_alignment = 0;
-  bool unified_memory = false;  ///< integrated or software: host and device share the memory
+  bool unified_memory = false;       ///< integrated or software: host and device share the memory
+  bool host_visible_memory = false;  ///< ... and it has a type that is kSharedMemory
   std::vector<CooperativeMatrixShape>
       cooperative_matrix_int8;  ///< empty: no cooperative matrices that we can use
 

@@ -180,14 +180,20 @@ bool DeviceStream::free_cached_memory() {
   return device_.memory().statistics().reserved_bytes.current < before;
 }
 
-void DeviceStream::upload(const void* data, size_t bytes, const BufferRange& to) {
-  check_not_captured("copies from host memory");
+/// Does the work, and once more if memory runs out.
+template <typename Work>
+void DeviceStream::again_without_cached_memory(Work work) {
   try {
-    return upload_once(data, bytes, to);
+    return work();
   } catch (const OutOfMemory&) {
     if (!free_cached_memory()) throw;
   }
-  upload_once(data, bytes, to);
+  work();
+}
+
+void DeviceStream::upload(const void* data, size_t bytes, const BufferRange& to) {
+  check_not_captured("copies from host memory");
+  again_without_cached_memory([&] { upload_once(data, bytes, to); });
 }
 
 void DeviceStream::upload_once(const void* data, size_t bytes, const BufferRange& to) {
@@ -206,12 +212,7 @@ void DeviceStream::upload_once(const void* data, size_t bytes, const BufferRange
 
 void DeviceStream::download(const BufferRange& from, size_t bytes, void* data) {
   check_not_captured("copies to host memory");
-  try {
-    return download_once(from, bytes, data);
-  } catch (const OutOfMemory&) {
-    if (!free_cached_memory()) throw;
-  }
-  download_once(from, bytes, data);
+  again_without_cached_memory([&] { download_once(from, bytes, data); });
 }
 
 void DeviceStream::download_once(const BufferRange& from, size_t bytes, void* data) {
@@ -229,6 +230,17 @@ void DeviceStream::download_once(const BufferRange& from, size_t bytes, void* da
       piece.invalidate();
       std::memcpy(static_cast<std::byte*>(data) + first, piece.mapped(), count);
     }
+  });
+}
+
+void DeviceStream::synchronize_with_host() {
+  check_not_captured("waits for the device");
+  again_without_cached_memory([&] {
+    exclusively([&] {
+      // Also behind work that is submitted: a fence alone makes nothing visible to the host.
+      open_batch().add_barrier(kDeviceWork, kHostAccess);
+      finish_recorded();
+    });
   });
 }
 

@@ -81,6 +81,10 @@ class DeviceStream final : public Recorder {
   /// Copies device memory to the host, waiting for all work before it.
   void download(const BufferRange& from, size_t bytes, void* data);
 
+  /// Waits for everything that was recorded. Then the host may work on mapped memory of blocks, until the
+  /// next work on them is recorded, which sees what the host has written.
+  void synchronize_with_host();
+
   /// Submits what is recorded.
   void flush();
 
@@ -126,6 +130,8 @@ class DeviceStream final : public Recorder {
   void check_usable();
   void throw_with_ops() const;
   bool free_cached_memory();
+  template <typename Work>
+  void again_without_cached_memory(Work work);
   void upload_once(const void* data, size_t bytes, const BufferRange& to);
   void download_once(const BufferRange& from, size_t bytes, void* data);
   void check_not_captured(const char* what) const;

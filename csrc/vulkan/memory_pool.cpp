@@ -20,7 +20,9 @@
 namespace q8ta::vulkan {
 
 DeviceBlock::DeviceBlock(Device& device, MemoryPool& pool, VkDeviceSize bytes)
-    : pool_(pool), buffer_(device, MemoryUse::device_local, bytes) {
+    : pool_(pool),
+      buffer_(device, device.info().host_visible_memory ? MemoryUse::shared : MemoryUse::device_local,
+              bytes) {
   address_ = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address_ == MAP_FAILED) {
     throw OutOfMemory("could not reserve " + std::to_string(bytes) +
@@ -92,7 +94,7 @@ DeviceBlock* MemoryPool::allocate(VkDeviceSize bytes) {
     block->free_blocks_ = free_in_capture;
     capture->memory().blocks.push_back(block);
   }
-  block->in_use_ = true;
+  block->owners_ = 1;
   block->requested_ = bytes;
   statistics_.blocks.add(1);
   statistics_.allocated_bytes.add(size);
@@ -116,10 +118,15 @@ std::unique_ptr<DeviceBlock> MemoryPool::allocate_block(VkDeviceSize size) {
   }
 }
 
+void MemoryPool::share(DeviceBlock* block) {
+  const std::lock_guard lock(mutex_);
+  ++block->owners_;
+}
+
 void MemoryPool::free(DeviceBlock* block) {
   if (inherited_by_fork()) return;  // a thread that is not here may have held the mutex
   const std::lock_guard lock(mutex_);
-  block->in_use_ = false;
+  if (--block->owners_ > 0) return;
   if (block->in_capture_ || block->graphs_ == 0) put_free(block);
   statistics_.blocks.remove(1);
   statistics_.allocated_bytes.remove(block->buffer().size());
@@ -133,7 +140,7 @@ DeviceBlock* MemoryPool::find(const void* address) const {
   DeviceBlock* block = std::prev(behind)->second.get();
   const auto* begin = static_cast<const std::byte*>(block->address());
   const bool inside = static_cast<const std::byte*>(address) < begin + block->buffer().size();
-  return inside && block->in_use_ ? block : nullptr;
+  return inside && block->owners_ > 0 ? block : nullptr;
 }
 
 void MemoryPool::empty_cache() {
@@ -193,7 +200,7 @@ void MemoryPool::end_capture(GraphMemory& memory) {
   for (DeviceBlock* block : memory.blocks) {
     block->in_capture_ = false;
     block->free_blocks_ = &cached_[block->buffer().size()];
-    if (!block->in_use_ && block->graphs_ == 0) put_free(block);
+    if (block->owners_ == 0 && block->graphs_ == 0) put_free(block);
   }
   memory.blocks.clear();
   memory.free.clear();
@@ -202,7 +209,7 @@ void MemoryPool::end_capture(GraphMemory& memory) {
 void MemoryPool::release(GraphMemory& memory) {
   const std::lock_guard lock(mutex_);
   for (const auto& [buffer_id, block] : memory.used) {
-    if (--block->graphs_ == 0 && !block->in_use_ && !block->in_capture_) put_free(block);
+    if (--block->graphs_ == 0 && block->owners_ == 0 && !block->in_capture_) put_free(block);
   }
   memory.used.clear();
 }

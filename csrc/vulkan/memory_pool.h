@@ -45,10 +45,10 @@ class DeviceBlock {
   // The pool's, under its mutex.
   DeviceBlock** free_blocks_ = nullptr;  // where the block goes when it is freed
   DeviceBlock* next_free_ = nullptr;     // behind it there
-  bool in_use_ = false;
-  VkDeviceSize requested_ = 0;  // by whom it was handed out to
-  uint32_t graphs_ = 0;         // that work on it: nobody else gets it
-  bool in_capture_ = false;     // allocated while a graph is captured that has not ended yet
+  uint32_t owners_ = 0;                  // storages that have it: a tensor's, and the host's views of that
+  VkDeviceSize requested_ = 0;           // by whom it was handed out to
+  uint32_t graphs_ = 0;                  // that work on it: nobody else gets it
+  bool in_capture_ = false;              // allocated while a graph is captured that has not ended yet
 };
 
 /// Hands out blocks of device memory and keeps freed ones for the next request of their size. A freed block
@@ -61,6 +61,8 @@ class MemoryPool {
   /// `bytes` > 0. Throws OutOfMemory with the sizes. While the calling thread captures a graph, the memory is
   /// the graph's: what is freed meanwhile goes to the same capture only.
   DeviceBlock* allocate(VkDeviceSize bytes);
+  /// For another owner of a block in use, who frees it, too.
+  void share(DeviceBlock* block);
   void free(DeviceBlock* block);
 
   /// The block in use that an address is in; null if there is none.

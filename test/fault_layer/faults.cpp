@@ -118,6 +118,16 @@ void Faults::take_apart() {
   if (waiting_ > 0) std::raise(SIGSEGV);
 }
 
+void Faults::pretend_discrete() {
+  const std::lock_guard lock(mutex_);
+  discrete_ = true;
+}
+
+bool Faults::pretends_discrete() const {
+  const std::lock_guard lock(mutex_);
+  return discrete_;
+}
+
 void Faults::leak_objects(std::string_view kind) {
   const std::lock_guard lock(mutex_);
   leaked_kind_ = kind;
@@ -178,6 +188,7 @@ void q8ta_faults_leak_objects(const char* kind) { Faults::instance().leak_object
 void q8ta_faults_take_apart_at_exit() {
   std::atexit([] { Faults::instance().take_apart(); });
 }
+void q8ta_faults_pretend_discrete() { Faults::instance().pretend_discrete(); }
 int64_t q8ta_faults_waiting() { return Faults::instance().waiting(); }
 int64_t q8ta_faults_alive(const char* kind) { return Faults::instance().alive(kind); }
 const char* q8ta_faults_call_name(uint32_t index) {

@@ -98,6 +98,10 @@ class Faults {
   /// For the process's end, as drivers have it: calls that come later crash, and so does this if any waits.
   void take_apart();
 
+  /// From now on every physical device says that it is a discrete GPU.
+  void pretend_discrete();
+  bool pretends_discrete() const;
+
   void created(const char* kind, const void* device, uint64_t handle, uint64_t pool = 0);
   void destroyed(const char* kind, const void* device, uint64_t handle);
   /// Objects of devices that are not lost: how many of `kind`, or of all kinds ("").
@@ -127,6 +131,7 @@ class Faults {
   bool hangs_ = false;
   int64_t waiting_ = 0;
   bool apart_ = false;
+  bool discrete_ = false;
   std::set<const void*> lost_;
   std::map<Object, uint64_t> objects_;  // and the pool that each is from, if any
 };

@@ -77,6 +77,14 @@ VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice device, const VkAllocationCal
   table->function<PFN_vkDestroyDevice>("vkDestroyDevice")(device, allocator);
 }
 
+VKAPI_ATTR void VKAPI_CALL get_physical_device_properties(VkPhysicalDevice physical_device,
+                                                          VkPhysicalDeviceProperties* properties) {
+  const InstanceTable& table = instance_of(physical_device);
+  const PFN_vkVoidFunction next = table.get(table.instance, "vkGetPhysicalDeviceProperties");
+  reinterpret_cast<PFN_vkGetPhysicalDeviceProperties>(next)(physical_device, properties);
+  if (Faults::instance().pretends_discrete()) properties->deviceType = VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU;
+}
+
 VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL get_device_proc_addr(VkDevice device, const char* name) {
   const DeviceTable& table = device_of(device);
   const PFN_vkVoidFunction next = table.get(device, name);
@@ -100,6 +108,7 @@ PFN_vkVoidFunction hook_of(const char* name) {
       {"vkDestroyInstance", plain(&destroy_instance)},
       {"vkCreateDevice", plain(&create_device)},
       {"vkDestroyDevice", plain(&destroy_device)},
+      {"vkGetPhysicalDeviceProperties", plain(&get_physical_device_properties)},
   };
   const auto found = here.find(name);
   return found == here.end() ? hook_of_call(name) : found->second;

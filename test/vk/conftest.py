@@ -52,6 +52,12 @@ def nothing_falls_back() -> Iterator[None]:
 
 
 @pytest.fixture
+def host_visible_memory() -> None:
+    if not torch.vk.get_device_properties().host_visible_memory:
+        pytest.skip("the device has its memory for itself")
+
+
+@pytest.fixture
 def place() -> Callable[[torch.Tensor], torch.Tensor]:
     """Tests of the CPU tensors that are collected here, too, compute on vk."""
     return to_vk

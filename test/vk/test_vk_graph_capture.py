@@ -22,6 +22,8 @@ CANNOT_BE_CAPTURED = {
     "fallback": (lambda x: torch.erfinv(x), r"aten::erfinv .*host memory"),
     "fallback in place": (lambda x: x.erfinv_(), r"aten::erfinv_ .*host memory"),
     "synchronize": (lambda x: torch.vk.synchronize(), r"waits for the device"),
+    "host view": (lambda x: torch.vk.host_view(x), r"waits for the device"),
+    "export to the host": (lambda x: x.__dlpack__(dl_device=(1, 0)), r"waits for the device"),
     "event": (lambda x: torch.vk.Event().record(), r"records an event"),
     "nested": (lambda x: torch.vk.graph(torch.vk.Graph()).__enter__(), r"capturing a graph already"),
     "profile": (lambda x: torch.vk.profile().__enter__(), r"waits for the device"),

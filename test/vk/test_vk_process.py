@@ -256,6 +256,8 @@ FORK = """
             "synchronize": lambda: torch.vk.synchronize(),
             "empty_cache": lambda: torch.vk.empty_cache(),
             "statistics": lambda: torch.vk.memory_allocated(),
+            "host view": lambda: torch.vk.host_view(x),
+            "export to the host": lambda: x.__dlpack__(dl_device=(1, 0)),
         }}
         assert torch.vk._is_in_bad_fork()
         for name, call in calls.items():
@@ -282,7 +284,7 @@ def test_a_forked_child_gets_an_error_and_never_hangs(script, end):
     *lines, last = done.stdout.splitlines()
     assert done.returncode == 0 and last == "the parent is right", done.stdout + done.stderr
     wrong = [line for line in lines if not line.endswith(": True")]
-    assert len(lines) == 9 and wrong in ([], ["statistics : no error"]), lines
+    assert len(lines) == 11 and wrong in ([], ["statistics : no error"]), lines
 
 
 def test_forked_data_loader_workers_that_stay_on_the_cpu(script):

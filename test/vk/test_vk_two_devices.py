@@ -191,6 +191,11 @@ def test_what_torch_does_between_them():
     assert torch.load(saved(x)).device.index == 1
     assert torch.load(saved(x), map_location="vk:0").device.index == 0
     view = from_dlpack(to_dlpack(x[1:, 2]))
+    assert torch.from_dlpack(x).device == x.device
+    if torch.vk.get_device_properties(1).host_visible_memory:
+        torch.vk.host_view(view).neg_()
+        assert torch.equal(x[1:, 2].cpu(), -sample(4, 4)[1:, 2])
+        torch.vk.host_view(x)[1:, 2].neg_()
     assert view.device.index == 1 and torch.equal(view.cpu(), sample(4, 4)[1:, 2])
     leaf = sample(4, 4).to("vk:0").requires_grad_()
     (leaf.to("vk:1") * x).sum().backward()
