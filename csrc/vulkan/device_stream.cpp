@@ -100,6 +100,7 @@ void DeviceStream::append(const Command& command, std::span<const Binding> bindi
     since_barrier_ = {};
   }
   batch.add_command(command, label);
+  unseen_by_host_ = true;
   since_barrier_ |= scope_of(command);
   ++commands_ever_;
 }
@@ -160,6 +161,7 @@ bool DeviceStream::idle() {
 }
 
 void DeviceStream::synchronize() {
+  if (device_.info().host_visible_memory) return synchronize_with_host();
   check_not_captured("waits for the device");
   finish();
 }
@@ -238,8 +240,9 @@ void DeviceStream::synchronize_with_host() {
   again_without_cached_memory([&] {
     exclusively([&] {
       // Also behind work that is submitted: a fence alone makes nothing visible to the host.
-      open_batch().add_barrier(kDeviceWork, kHostAccess);
+      if (unseen_by_host_) open_batch().add_barrier(kDeviceWork, kHostAccess);
       finish_recorded();
+      unseen_by_host_ = false;
     });
   });
 }
@@ -326,6 +329,7 @@ void DeviceStream::replay(const std::weak_ptr<RecordedGraph>& graph) {
                           event_submission_ <= last_submission_;
     if (!together) submit();
     hazards_.touch_everything();
+    unseen_by_host_ = true;
     since_barrier_ = kDeviceWork;
     if (together) {
       before->submit_with(replayed, submissions.front(), last_submission_ + 1);

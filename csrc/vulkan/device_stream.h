@@ -156,7 +156,8 @@ class DeviceStream final : public Recorder {
   uint64_t commands_ever_ = 0;
   uint64_t event_submission_ = 0;  // the last that an event stands for
   HazardTracker hazards_;
-  Scope since_barrier_;  // what was recorded since the last barrier does
+  bool unseen_by_host_ = false;  // work since synchronize_with_host()
+  Scope since_barrier_;          // what was recorded since the last barrier does
   Arena downloads_;
   bool download_pending_ = false;
   std::vector<std::shared_ptr<RecordedGraph>> graphs_;

@@ -234,11 +234,27 @@ torch.vk.host_view(x)[-3:].fill_(5)
 assert x[-4:].tolist()[1:] == [5, 5, 5]
 """
 
+ONE_SUBMISSION = """
+q8ta_ops.enable_vk_device()
+x = torch.arange(6.0).to("vk")
+for look in (torch.vk.synchronize, lambda: torch.vk.host_view(x)):
+    x.add_(1)
+    layer.forget_counts()
+    look()
+    assert layer.made("QueueSubmit") == 1
+    torch.vk.synchronize()
+    torch.vk.host_view(x)
+    assert layer.made("QueueSubmit") == 1, "the host has seen it all"
+assert torch.vk.host_view(x).tolist() == [2, 3, 4, 5, 6, 7]
+"""
+
 LOST = """
 q8ta_ops.enable_vk_device()
 x = torch.arange(6.0).to("vk")
 view = torch.vk.host_view(x)
 layer.lose_devices()
+with pytest.raises(RuntimeError, match="was lost"):
+    torch.vk.host_view(x.add(1))  # work that the host has not seen
 with pytest.raises(RuntimeError, match="was lost"):
     torch.vk.host_view(x)
 with pytest.raises(RuntimeError, match="was lost"):
@@ -252,8 +268,13 @@ assert torch.equal(view, torch.arange(6.0))
     "script",
     [
         pytest.param(script, id=name, marks=marks)
-        for name, script in (("discrete", DISCRETE), ("map", NO_ROOM_TO_MAP), ("lost", LOST))
+        for name, script in (
+            ("discrete", DISCRETE),
+            ("map", NO_ROOM_TO_MAP),
+            ("submissions", ONE_SUBMISSION),
+            ("lost", LOST),
+        )
     ],
 )
-def test_devices_that_refuse(script):
+def test_with_the_fault_layer(script):
     run(script)
