@@ -33,6 +33,11 @@ layout(constant_id = 16) const bool WEIGHTS_IN_TILES = false;
 // lane are adjacent, and it finishes and stores its own sums without shared memory. MATRIX_M and MATRIX_N are
 // 16, a subgroup has 64 or 32 columns, and N is a multiple of 16.
 layout(constant_id = 17) const bool OWN_SUMS = false;
+// The loads for the steps to come are dealt out among the rows of a step's products, half of which lie
+// between the barriers where the step is a tile's last. NVIDIA's compiler keeps that order; otherwise shared
+// memory and the matrix units wait for each other. Of weights in rows, or with less to do in a step, it gains
+// nothing.
+const bool INTERLEAVED = WEIGHTS_IN_TILES;
 const uint TURN = 2;  // tiles along K that a turn of the loop takes: the sets of fragments alternate
 
 #include "include/workgroup.glsl"
@@ -42,6 +47,7 @@ const uint TURN = 2;  // tiles along K that a turn of the loop takes: the sets o
 const uint SUBGROUPS = SUBGROUPS_M * SUBGROUPS_N;
 const uint SUBGROUP_ROWS = TILE_M / SUBGROUPS_M, SUBGROUP_COLUMNS = TILE_N / SUBGROUPS_N;
 const uint FRAGMENTS_M = SUBGROUP_ROWS / MATRIX_M, FRAGMENTS_N = SUBGROUP_COLUMNS / MATRIX_N;
+const uint FRAGMENTS = FRAGMENTS_M + FRAGMENTS_N;
 const uint STEPS = TILE_K / MATRIX_K / SLICES;
 
 // The sums pass through shared memory in strips of MATRIX_M rows, for which each subgroup has room of its
@@ -64,22 +70,35 @@ uint weight_slot(uint row) {
 #define WEIGHT_SLOT(row) weight_slot(row)
 #include "include/linear_tiles.glsl"
 
-#define LOAD_FRAGMENTS(set, step)                                                                        \
-  {                                                                                                      \
-    uint chunk = (slice * STEPS + (step)) * (MATRIX_K / 16);                                             \
-    [[unroll]] for (uint i = 0; i < FRAGMENTS_M; ++i)                                                    \
-      coopMatLoad(a[(set) * FRAGMENTS_M + i], tiles, chunk + (subgroup_row + i * MATRIX_M) * ROW_CHUNKS, \
-                  ROW_CHUNKS, gl_CooperativeMatrixLayoutRowMajor);                                       \
-    [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j)                                                    \
-      coopMatLoad(b[(set) * FRAGMENTS_N + j], tiles,                                                     \
-                  chunk + (TILE_M + subgroup_column + j * MATRIX_N) * ROW_CHUNKS, ROW_CHUNKS,            \
-                  gl_CooperativeMatrixLayoutColumnMajor);                                                \
+#define STEP_CHUNK(step) ((slice * STEPS + (step)) * (MATRIX_K / 16))
+#define LOAD_X_FRAGMENT(set, step, i)                                                      \
+  coopMatLoad(a[(set) * FRAGMENTS_M + (i)], tiles,                                         \
+              STEP_CHUNK(step) + (subgroup_row + (i) * MATRIX_M) * ROW_CHUNKS, ROW_CHUNKS, \
+              gl_CooperativeMatrixLayoutRowMajor)
+#define LOAD_WEIGHT_FRAGMENT(set, step, j)                                                             \
+  coopMatLoad(b[(set) * FRAGMENTS_N + (j)], tiles,                                                     \
+              STEP_CHUNK(step) + (TILE_M + subgroup_column + (j) * MATRIX_N) * ROW_CHUNKS, ROW_CHUNKS, \
+              gl_CooperativeMatrixLayoutColumnMajor)
+#define LOAD_FRAGMENTS(set, step)                     \
+  {                                                   \
+    [[unroll]] for (uint i = 0; i < FRAGMENTS_M; ++i) \
+      LOAD_X_FRAGMENT(set, step, i);                  \
+    [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j) \
+      LOAD_WEIGHT_FRAGMENT(set, step, j);             \
   }
-#define MULTIPLY(set)                                                                                       \
-  [[unroll]] for (uint i = 0; i < FRAGMENTS_M; ++i) {                                                       \
-    [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j)                                                       \
-      sums[i * FRAGMENTS_N + j] =                                                                           \
-          coopMatMulAdd(a[(set) * FRAGMENTS_M + i], b[(set) * FRAGMENTS_N + j], sums[i * FRAGMENTS_N + j]); \
+// The weights come first: the first row of the next step takes all of them.
+#define LOAD_FRAGMENTS_PART(set, step, part, parts)                                                     \
+  [[unroll]] for (uint f = (part) * FRAGMENTS / (parts); f < ((part) + 1) * FRAGMENTS / (parts); ++f) { \
+    if (f < FRAGMENTS_N)                                                                                \
+      LOAD_WEIGHT_FRAGMENT(set, step, f);                                                               \
+    else                                                                                                \
+      LOAD_X_FRAGMENT(set, step, f - FRAGMENTS_N);                                                      \
+  }
+#define MULTIPLY_ROW(set, i)                                                                              \
+  [[unroll]] for (uint column = 0; column < FRAGMENTS_N; ++column) {                                      \
+    const uint j = INTERLEAVED && (i) % 2 == 1 ? FRAGMENTS_N - 1 - column : column;                       \
+    sums[(i) * FRAGMENTS_N + j] = coopMatMulAdd(a[(set) * FRAGMENTS_M + (i)], b[(set) * FRAGMENTS_N + j], \
+                                                sums[(i) * FRAGMENTS_N + j]);                             \
   }
 
 coopmat<int, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> sums[FRAGMENTS_M * FRAGMENTS_N];
@@ -139,17 +158,26 @@ void main() {
   LOAD_FRAGMENTS(0, 0);
   for (uint turn = 0; turn < K_tiles; turn += TURN) {
     [[unroll]] for (uint step = 0; step < TURN * STEPS; ++step) {
-      const uint set = step % 2, next_set = 1 - set;
-      if ((step + 1) % STEPS != 0) {
-        LOAD_FRAGMENTS(next_set, (step + 1) % STEPS);
-      } else {
+      const uint set = step % 2, next_set = 1 - set, next_step = (step + 1) % STEPS;
+      const bool last_of_tile = next_step == 0;
+      const uint rows_between = INTERLEAVED && last_of_tile ? FRAGMENTS_M / 2 : 0;
+      const uint rows_behind = FRAGMENTS_M - rows_between;
+      uint tile = min(turn + step / STEPS + 2, K_tiles - 1);
+      if (last_of_tile) {
         barrier();
         write_tile();
+        [[unroll]] for (uint i = 0; i < rows_between; ++i)
+          MULTIPLY_ROW(set, i);
         barrier();
-        read_tile(min(turn + step / STEPS + 2, K_tiles - 1));
-        LOAD_FRAGMENTS(next_set, 0);
+        if (!INTERLEAVED) read_tile(tile);
       }
-      MULTIPLY(set);
+      if (!INTERLEAVED) LOAD_FRAGMENTS(next_set, next_step);
+      [[unroll]] for (uint row = 0; row < rows_behind; ++row) {
+        MULTIPLY_ROW(set, rows_between + row);
+        if (!INTERLEAVED) continue;
+        LOAD_FRAGMENTS_PART(next_set, next_step, row, rows_behind);
+        if (last_of_tile) read_tile_part(tile, row, rows_behind);
+      }
     }
   }
 

@@ -143,6 +143,9 @@ std::unique_ptr<Contestant> make_cooperative_matrix(const vulkan::Selection& sel
   if (!has_shape || selection.disabled.cooperative_matrix) {
     throw vulkan::Error("the device has no such int8 cooperative matrix, or they are disabled");
   }
+  if (shape.K % kVectorBytes != 0) {
+    throw vulkan::Error("fragments are loaded from rows of 16-byte chunks, which this shape is not made of");
+  }
   vulkan::PipelineSpec spec;
   spec.shader = "benchmark.cooperative_matrix";
   spec.set_constants({kSubgroups * info.subgroup_size, shape.M, shape.N, shape.K});

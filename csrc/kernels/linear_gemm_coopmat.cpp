@@ -13,7 +13,8 @@ namespace {
 /// Specialization constants of shaders/linear_gemm_coopmat.comp.
 struct MatrixTile {
   uint32_t tile_m, tile_n, tile_k, subgroups_m, subgroups_n, slices;
-  bool streamed, rotated;
+  bool streamed;  // unless weights are in tiles: that costs 1 to 3 % there
+  bool rotated;
 
   bool operator==(const MatrixTile&) const = default;
   uint32_t subgroups() const { return subgroups_m * subgroups_n * slices; }
@@ -46,9 +47,9 @@ constexpr uint64_t kWorthTiles = uint64_t{1} << 33U;
 // What it gave at 4096^3, where the kernel before took 249: two tiles a turn of the loop (6), another start
 // along K in each workgroup (5), reads that pass by the first cache (9), sums that lanes finish themselves
 // (12). Two tiles ahead in registers, words of later tiles read ahead into the cache, two buffers in shared
-// memory, products between the barriers, and two workgroups a multiprocessor were no better. In brackets: of
-// weights in tiles.
-constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, true};     // 4096^3 224 (209), 8192^3 1730 (1584)
+// memory, and two workgroups a multiprocessor were no better. In brackets: of weights in tiles, where loads
+// are dealt out among the products: 4096^3 took 208.5 without that, 1024x4096x4096 55.9 (54.8), 8192^3 1595.
+constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, true};     // 4096^3 224 (197), 8192^3 1730 (1628)
 constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1, false, true};  // 1024x2048x2048 19.0, 512x4096x4096 33.8
 constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 2, false, true};   // 256x2048x2048 10.9
 constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2, false, true};  // 32x4096x11008 22.4
@@ -113,10 +114,10 @@ std::optional<LinearPlan> make_plan(const vulkan::DeviceInfo& info, const Kernel
   plan.spec.set_constants({threads, problem.float_output ? 1U : 0U, k_tail ? 1U : 0U, info.subgroup_size,
                            matrix.M, matrix.N, matrix.K, tile.tile_m, tile.tile_n, tile.tile_k,
                            tile.subgroups_m, tile.subgroups_n, tile.slices, inside ? 1U : 0U,
-                           tile.streamed ? 1U : 0U, tile.rotated ? 1U : 0U, in_tiles ? 1U : 0U,
+                           tile.streamed && !in_tiles ? 1U : 0U, tile.rotated ? 1U : 0U, in_tiles ? 1U : 0U,
                            own_sums ? 1U : 0U});
-  plan.problem_constants |=
-      1U << 2U | 1U << 13U | 1U << 16U | 1U << 17U;  // k_tail, inside, in_tiles, own_sums
+  // k_tail, inside, streamed, in_tiles, own_sums
+  plan.problem_constants |= 1U << 2U | 1U << 13U | 1U << 14U | 1U << 16U | 1U << 17U;
   plan.whole_m = inside ? tile.tile_m : 1;
   plan.whole_n = inside ? tile.tile_n : own_sums ? kOwnSumsColumns : 1;
   plan.spec.requires_subgroup_size = true;

@@ -122,22 +122,26 @@ uint weight_index(uint i, uint first_chunk) {
   return (INSIDE ? weight_first + weight_row_step(i) * K_blocks : weight_rows[i]) + first_chunk;
 }
 
-// The tile that comes `turn`-th.
-void read_tile(uint turn) {
+// One of `parts` parts of the loads of the tile that comes `turn`-th.
+void read_tile_part(uint turn, uint part, uint parts) {
+  const uint LOADS = X_LOADS + WEIGHT_LOADS;
   uint tile = turn + first_tile;
   if (ROTATED && tile >= K_tiles) tile -= K_tiles;
   uint first_chunk = tile * CHUNKS;
-  [[unroll]] for (uint i = 0; i < X_LOADS; ++i) {
-    if (has_x_item(i)) {
-      uint index = (INSIDE ? x_first + x_row_step(i) * K_blocks : x_rows[i]) + first_chunk;
+  [[unroll]] for (uint load = part * LOADS / parts; load < (part + 1) * LOADS / parts; ++load) {
+    if (load < X_LOADS) {
+      if (!has_x_item(load)) continue;
+      uint index = (INSIDE ? x_first + x_row_step(load) * K_blocks : x_rows[load]) + first_chunk;
       bool behind = K_TAIL && first_chunk + gl_LocalInvocationID.x % CHUNKS >= K_blocks;
-      x_registers[i] = behind ? ivec4(0) : load_x(index);
+      x_registers[load] = behind ? ivec4(0) : load_x(index);
+    } else {
+      uint i = load - X_LOADS;
+      if (has_weight_item(i)) weight_registers[i] = load_weight(weight_index(i, first_chunk));
     }
   }
-  [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; ++i) {
-    if (has_weight_item(i)) weight_registers[i] = load_weight(weight_index(i, first_chunk));
-  }
 }
+
+void read_tile(uint turn) { read_tile_part(turn, 0, 1); }
 
 void write_tile() {
   uint thread = gl_LocalInvocationID.x;
