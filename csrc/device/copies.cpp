@@ -14,6 +14,7 @@
 #include "device/strided.h"
 #include "device/tensor_memory.h"
 #include "vulkan/device_stream.h"
+#include "vulkan/submission_policy.h"
 
 namespace q8ta::device {
 namespace {
@@ -48,6 +49,19 @@ void copy_to_device(const at::Tensor& from, const at::Tensor& to) {
   upload(around, to);
 }
 
+/// In pieces, each of which a slow GPU gets done in a submission of its own.
+void copy_range(vulkan::Device& device, const vulkan::BufferRange& from, const vulkan::BufferRange& to,
+                const char* op) {
+  using Policy = vulkan::SubmissionPolicy;
+  constexpr VkDeviceSize kPiece = Policy::kMostWork / Policy::kMultipliesPerByte / 2;  // read and written
+  for (VkDeviceSize first = 0; first < from.size; first += kPiece) {
+    const VkDeviceSize bytes = std::min(kPiece, from.size - first);
+    device.stream().record([&](vulkan::Recorder& recorder) {
+      recorder.copy(from.subrange(first, bytes), to.subrange(first, bytes), {op, "copy"});
+    });
+  }
+}
+
 /// What no kernel copies. Another device is reached through the CPU alone, which is no fallback.
 void copy_through_cpu(const at::Tensor& from, const at::Tensor& to) {
   if (from.device() == to.device()) count_fallback("aten::_copy_from");
@@ -68,8 +82,7 @@ void copy_on_device(const at::Tensor& from, const at::Tensor& to) {
     if (!same_kind || overlap || !copy_strided(from, to)) copy_through_cpu(from, to);
     return;
   }
-  vulkan_device_of(to).stream().record(
-      [&](vulkan::Recorder& recorder) { recorder.copy(source, destination, {"copy", "copy"}); });
+  copy_range(vulkan_device_of(to), source, destination, "copy");
 }
 
 }  // namespace
@@ -107,11 +120,8 @@ void resize_storage(c10::StorageImpl& storage, size_t bytes) {
   at::DataPtr data = allocator().allocate(bytes);
   const size_t kept = std::min(bytes, storage.nbytes());
   if (kept > 0) {
-    const vulkan::BufferRange from = memory_of(storage.data_ptr());
-    const vulkan::BufferRange to = memory_of(data);
-    device_at(storage.device().index()).stream().record([&](vulkan::Recorder& recorder) {
-      recorder.copy(from.subrange(0, kept), to.subrange(0, kept), {"resize", "copy"});
-    });
+    copy_range(device_at(storage.device().index()), memory_of(storage.data_ptr()).subrange(0, kept),
+               memory_of(data).subrange(0, kept), "resize");
   }
   storage.set_data_ptr_noswap(std::move(data));
   storage.set_nbytes(bytes);
