@@ -40,7 +40,7 @@ run_stage() {
     local title=$1 start=$SECONDS
     shift
     echo "==> $title on $Q8TA_DEVICE"
-    run_pytest "$@" -n auto --dist worksteal || failed=$?
+    run_pytest "$@" -n auto --dist worksteal --durations=10 --durations-min=5 || failed=$?
     echo "==> That took $((SECONDS - start)) s"
 }
 run_stage "Kernel tests, GPU-assisted validation" gpu -m kernels
