@@ -10,44 +10,17 @@ layout(constant_id = 1) const
 
 #include "include/workgroup.glsl"
 
-const uint MAX_DIMENSIONS = 6;
+#include "include/maximum.glsl"
 
-layout(push_constant) uniform Arguments {
-  uint count;    // of results
-  uint parts;    // results for one output
-  uint reduced;  // elements for one output
-  uint first_x;  // element of the binding
-  uint dimensions;
-  uint sizes[MAX_DIMENSIONS];  // those that are kept, then those that are reduced; the last one is the
-                               // innermost
-  uint x_strides[MAX_DIMENSIONS];
-};
-layout(set = 0, binding = 0) readonly buffer X { int x[]; };
 layout(set = 0, binding = 1) writeonly buffer Y { int y[]; };
 
-const uint RESULTS_IN_WORD = FLOATS ? 1 : 4;
-const int LEAST = int(0x80000000);
-const int GREATEST = 0x7fffffff;  // also the bits of a NaN
-const int INFINITY = 0x7f800000;
-
 shared int largest_of[gl_WorkGroupSize.x];
-
-// An integer in whose order floats are: a NaN is the greatest, and no subnormal is taken for 0.
-int ordered(int bits) {
-  if ((bits & GREATEST) > INFINITY) return GREATEST;
-  return bits < 0 ? bits ^ GREATEST : bits;
-}
 
 int bits_of(int ordered_float) { return ordered_float < 0 ? ordered_float ^ GREATEST : ordered_float; }
 
 int load(uint index) {
-  uint place = first_x;
-  for (uint d = dimensions; d-- > 0;) {
-    place += index % sizes[d] * x_strides[d];
-    index /= sizes[d];
-  }
-  if (FLOATS) return ordered(x[place]);
-  return bitfieldExtract(x[place / 4], int(place % 4 * 8), 8);
+  int value = element(place_of(index));
+  return FLOATS ? ordered(value) : value;
 }
 
 // What one of `lanes` finds for a result.

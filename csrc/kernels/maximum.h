@@ -2,14 +2,15 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "vulkan/recorder.h"
 
 namespace q8ta::kernels {
 
-/// What shaders/maximum.comp reads as push constants: `count` maxima, each over `reduced` / `parts` elements
-/// (rounded up; the last one over the rest). Strides and offsets count elements; the kept dimensions come
-/// first, the last one of all is the innermost.
+/// What shaders/maximum.comp and maximum_index.comp read as push constants: `count` maxima, each over
+/// `reduced` / `parts` elements (rounded up; the last one over the rest). Strides and offsets count elements;
+/// the kept dimensions come first, the last one of all is the innermost.
 struct Maximum {
   static constexpr size_t kMaxDimensions = 6;
 
@@ -20,5 +21,11 @@ struct Maximum {
 /// Records the maxima of float32 elements, else int8 ones. y holds them one after the other, in whole words.
 void record_maximum(vulkan::Recorder& recorder, bool floats, const Maximum& maximum,
                     const vulkan::BufferRange& x, const vulkan::BufferRange& y, const char* name);
+
+/// Records where they are: int64 indices of the first ones among the reduced elements. `maximum` has one
+/// part. `values` holds them as y does, and may be left out.
+void record_maximum_index(vulkan::Recorder& recorder, bool floats, const Maximum& maximum,
+                          const vulkan::BufferRange& x, const std::optional<vulkan::BufferRange>& values,
+                          const vulkan::BufferRange& indices, const char* name);
 
 }  // namespace q8ta::kernels

@@ -1,4 +1,4 @@
-"""The maximum over dimensions of float32 and int8 tensors on the device: the CPU's results, NaN and all."""
+"""Maxima over dimensions of float32 and int8 tensors on the device, and where they are: the CPU's results."""
 
 from __future__ import annotations
 
@@ -158,3 +158,80 @@ def test_what_the_kernel_does_not_reach():
     seven = sample(2, 2, 2, 2, 2, 2, 2, 2)[..., :1, :, :1, :, :1, :, :, :]
     check(torch.max, seven.as_strided((2,) * 7, (1, 3, 2, 5, 7, 4, 9)))
     torch.vk.reset_fallbacks()
+
+
+def check_positions(x: torch.Tensor) -> None:
+    """Of the maxima over each dimension, and over all of them."""
+    check(torch.argmax, x)
+    for dim in range(-x.dim(), x.dim()) if x.dim() else (-1, 0):
+        for keepdim in (False, True):
+            check(lambda x, dim=dim, keepdim=keepdim: x.max(dim, keepdim).values, x)
+            check(lambda x, dim=dim, keepdim=keepdim: x.max(dim, keepdim).indices, x)
+            check(lambda x, dim=dim, keepdim=keepdim: x.argmax(dim, keepdim), x)
+
+
+@pytest.mark.parametrize("dtype", MAKE)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_positions(dtype, sizes):
+    check_positions(MAKE[dtype](*sizes))
+    check_positions(MAKE[dtype](*sizes).clamp(-1, 1).round())  # the first of many equal ones
+
+
+@pytest.mark.parametrize("dtype", MAKE)
+def test_positions_in_views(dtype):
+    x = MAKE[dtype](6, 7, 8, 9)
+    for view in (
+        x.permute(2, 0, 3, 1),
+        x[1:4, ::2, 3:, 1:8:3],
+        x[:, 2:3].expand(6, 5, 8, 9),
+        x.flatten()[5:],
+    ):
+        check_positions(view)
+
+
+@pytest.mark.parametrize("count", [3, 64, 1000])
+def test_positions_of_what_floats_there_are(count):
+    """The first of several NaNs, whatever their signs, and of 0 and -0, which are equal."""
+    smallest = -torch.arange(1, count + 1).float()
+    values = (math.nan, -math.nan, math.inf, 1e-45, 0.0, -0.0, -1e-45)
+    for first, second in itertools.product(values, values):
+        x = smallest.clone()
+        x[count // 3], x[count - 1] = first, second
+        want, got = x.max(0), to_vk(x).max(0)
+        assert torch.equal(got.indices.cpu(), want.indices), (first, second)
+        assert torch.equal(got.values.cpu().view(torch.int32), want.values.view(torch.int32)), (first, second)
+        check(torch.argmax, x)
+    check_positions(torch.full((count,), -math.inf))
+
+
+def test_positions_refused():
+    x = to_vk(floats(2, 3))
+    for call in (lambda x: x.max(2), lambda x: x.argmax(-3)):
+        with pytest.raises(IndexError, match="out of range"):
+            call(x)
+    for call in (lambda x: x[:, :0].max(1), lambda x: x[:0].argmax()):
+        with pytest.raises((IndexError, RuntimeError), match="(?i)non-zero|specified"):
+            call(x)
+    torch.vk.reset_fallbacks()
+
+
+def test_positions_backward_and_in_a_graph():
+    def gradient(x: torch.Tensor) -> torch.Tensor:
+        leaf = x.detach().requires_grad_()
+        leaf.max(1).values.sum().backward()
+        return leaf.grad
+
+    x = floats(7, 5)
+    assert torch.equal(gradient(x.to("vk")).cpu(), gradient(x))
+    torch.vk.reset_fallbacks()
+    static = x.to("vk")
+    graph = torch.vk.Graph()
+    with torch.vk.graph(graph):
+        values, indices = static.max(0)
+        where = static.argmax()
+    for seed in range(3):
+        x = floats(7, 5, seed=seed)
+        static.copy_(x)
+        graph.replay()
+        assert torch.equal(values.cpu(), x.max(0).values) and torch.equal(indices.cpu(), x.max(0).indices)
+        assert where.item() == x.argmax()
