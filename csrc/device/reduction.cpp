@@ -159,6 +159,7 @@ Positions try_positions(const at::Tensor& x, std::optional<int64_t> dim, bool ke
     values = memory_of(found.values).subrange(0, words_for(x, outputs));
   }
   const vulkan::BufferRange indices = memory_of(found.indices).subrange(0, words_for(found.indices, outputs));
+  if (indices.size > vulkan_device_of(x).max_binding_bytes()) return {};
   kernels::with_spare_memory([&] {
     vulkan_device_of(x).stream().record([&](vulkan::Recorder& recorder) {
       kernels::record_maximum_index(recorder, x.scalar_type() == at::kFloat, reduction->maximum,

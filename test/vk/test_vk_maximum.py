@@ -215,6 +215,17 @@ def test_positions_refused():
     torch.vk.reset_fallbacks()
 
 
+def test_more_positions_than_a_binding_holds():
+    """Where the device binds less, as lavapipe does (128 MiB), the CPU finds them."""
+    x = bytes_(3, 2).repeat((1 << 23) // 4 * 3, 1)
+    limit = torch.vk.get_device_properties().features["max_binding_bytes"]
+    found = x.to("vk").max(1)
+    assert torch.equal(found.indices.cpu(), x.max(1).indices)
+    assert torch.equal(found.values.cpu(), x.max(1).values)
+    assert torch.vk.fallbacks() == ({"aten::max.dim": 1} if 8 * len(x) > limit else {})
+    torch.vk.reset_fallbacks()
+
+
 def test_positions_backward_and_in_a_graph():
     def gradient(x: torch.Tensor) -> torch.Tensor:
         leaf = x.detach().requires_grad_()
