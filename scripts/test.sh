@@ -35,6 +35,7 @@ Q8TA_VALIDATION=1 ctest --test-dir "$build" --output-on-failure
 
 # Tests that use little of the machine each: as many at once as there are cores. The short runs come first, so
 # that the last line is the summary of most of the suite.
+export OMP_WAIT_POLICY=PASSIVE # threads that spin would take the cores from the other tests
 failed=0
 run_stage() {
     local title=$1 start=$SECONDS
