@@ -80,7 +80,13 @@ class graph:  # noqa: N801 - as torch.cuda.graph
         self._graph = vk_graph
 
     def __enter__(self) -> None:
-        self._graph.capture_begin()
+        try:
+            self._graph.capture_begin()
+        except RuntimeError:
+            raise
+        except BaseException:  # a signal handler's: the capture may have begun, and nobody else would end it
+            self._graph._graph.give_up_capture()
+            raise
 
     def __exit__(
         self,

@@ -290,3 +290,16 @@ def test_in_a_process_of_its_own(what, validation):
     server.close()
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stdout + done.stderr
     assert "alidation" not in done.stderr and "rror" not in done.stderr, done.stderr
+
+
+def test_interrupted_when_the_capture_has_just_begun():
+    """A signal's handler raises between the capture's begin and the block, so that no block ends it."""
+
+    class Interrupted(torch.vk.Graph):
+        def capture_begin(self):
+            super().capture_begin()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), torch.vk.graph(Interrupted()):
+        pass
+    assert not torch.vk.is_current_stream_capturing()

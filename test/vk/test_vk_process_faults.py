@@ -89,14 +89,13 @@ def test_an_interrupted_capture(script: Script) -> None:
         x = torch.ones(8, device="vk")
         for _ in range(20):
             graph = torch.vk.Graph()
-            timer = signalled_soon(signal.SIGINT, 0.005)
-            try:
+            try:  # on a busy machine the signal comes before the thread has reported that it runs
+                signalled_soon(signal.SIGINT, 0.005)
                 with torch.vk.graph(graph):
                     while True:
                         y = x + 1
             except KeyboardInterrupt:
                 pass
-            timer.join()
             assert not torch.vk.is_current_stream_capturing()
             with torch.vk.graph(graph):
                 y = x + 1
