@@ -23,8 +23,8 @@ layout(push_constant) uniform Arguments {
 };
 layout(set = 0, binding = 0) writeonly buffer Y { int y[]; };
 
-// The fragments come from shared memory, though each has one value alone: NVIDIA's compiler builds one from a
-// value in a way that costs the products a quarter of their rate.
+// The fragments come from shared memory, though each has one value alone: built from that value, the products
+// ran at 0.72 (16x16) and 0.80 (16x8) of this rate on an H200.
 const uint ROW_CHUNKS = DEPTH / 16;
 const uint A_CHUNKS = FRAGMENTS * ROWS * ROW_CHUNKS, B_CHUNKS = FRAGMENTS * COLUMNS * ROW_CHUNKS;
 shared ivec4 chunks[A_CHUNKS + B_CHUNKS];
