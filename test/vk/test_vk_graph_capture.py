@@ -22,17 +22,31 @@ CANNOT_BE_CAPTURED = {
     "fallback": (lambda x: torch.erfinv(x), r"aten::erfinv .*host memory"),
     "fallback in place": (lambda x: x.erfinv_(), r"aten::erfinv_ .*host memory"),
     "synchronize": (lambda x: torch.vk.synchronize(), r"waits for the device"),
-    "host view": (lambda x: torch.vk.host_view(x), r"waits for the device"),
-    "export to the host": (lambda x: x.__dlpack__(dl_device=(1, 0)), r"waits for the device"),
     "event": (lambda x: torch.vk.Event().record(), r"records an event"),
     "nested": (lambda x: torch.vk.graph(torch.vk.Graph()).__enter__(), r"capturing a graph already"),
     "profile": (lambda x: torch.vk.profile().__enter__(), r"waits for the device"),
 }
 
 
+# Where the host has no access to the device's memory these are refused for that, or copy.
+WAITS_WHERE_MEMORY_IS_HOST_VISIBLE = {
+    "host view": lambda x: torch.vk.host_view(x),
+    "export to the host": lambda x: x.__dlpack__(dl_device=(1, 0)),
+}
+
+
 @pytest.mark.parametrize("what", CANNOT_BE_CAPTURED)
 def test_what_cannot_be_captured(what):
-    call, message = CANNOT_BE_CAPTURED[what]
+    check_not_captured(*CANNOT_BE_CAPTURED[what])
+
+
+@pytest.mark.usefixtures("host_visible_memory")
+@pytest.mark.parametrize("what", WAITS_WHERE_MEMORY_IS_HOST_VISIBLE)
+def test_sharing_with_the_host_cannot_be_captured(what):
+    check_not_captured(WAITS_WHERE_MEMORY_IS_HOST_VISIBLE[what], r"waits for the device")
+
+
+def check_not_captured(call, message):
     x = torch.full((8,), 0.25, device="vk")
     graph = torch.vk.Graph()
     with torch.vk.graph(graph):
