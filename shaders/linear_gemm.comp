@@ -27,7 +27,6 @@ shared ivec4 tiles[(TILE_M + TILE_N) * (TILE_K / 16 + 1)];
 // * word is the thread's word of columns, and its four columns are a quarter of the tile apart.
 #define WEIGHT_SLOT(row) ((row) % 4 * (TILE_N / 4) + (row) / 4)
 const bool INSIDE = false, STREAMED = false, ROTATED = false, WEIGHTS_IN_TILES = false, OWN_SUMS = false;
-const uint TURN = 1;
 #include "include/linear_tiles.glsl"
 
 ivec4 sums[ROWS * WORDS];

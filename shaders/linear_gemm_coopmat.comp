@@ -33,12 +33,6 @@ layout(constant_id = 16) const bool WEIGHTS_IN_TILES = false;
 // lane are adjacent, and it finishes and stores its own sums without shared memory. MATRIX_M and MATRIX_N are
 // 16, a subgroup has 64 or 32 columns, and N is a multiple of 16.
 layout(constant_id = 17) const bool OWN_SUMS = false;
-// The loads for the steps to come are dealt out among the rows of a step's products, half of which lie
-// between the barriers where the step is a tile's last. NVIDIA's compiler keeps that order; otherwise shared
-// memory and the matrix units wait for each other. Of weights in rows, or with less to do in a step, it gains
-// nothing.
-const bool INTERLEAVED = WEIGHTS_IN_TILES;
-const uint TURN = 2;  // tiles along K that a turn of the loop takes: the sets of fragments alternate
 
 #include "include/workgroup.glsl"
 #include "include/linear.glsl"
@@ -48,7 +42,11 @@ const uint SUBGROUPS = SUBGROUPS_M * SUBGROUPS_N;
 const uint SUBGROUP_ROWS = TILE_M / SUBGROUPS_M, SUBGROUP_COLUMNS = TILE_N / SUBGROUPS_N;
 const uint FRAGMENTS_M = SUBGROUP_ROWS / MATRIX_M, FRAGMENTS_N = SUBGROUP_COLUMNS / MATRIX_N;
 const uint FRAGMENTS = FRAGMENTS_M + FRAGMENTS_N;
-const uint STEPS = TILE_K / MATRIX_K / SLICES;
+// TILE_STEPS, which the build defines: TILE_K is TILE_STEPS * MATRIX_K * SLICES. An even number: the two sets
+// of fragments alternate.
+const uint STEPS = TILE_STEPS;
+// Of the rows of products of a tile's last step, so many lie between the barriers. Of short rows none should.
+const uint ROWS_BETWEEN = FRAGMENTS_N < 4 ? 0 : FRAGMENTS_M / 4;
 
 // The sums pass through shared memory in strips of MATRIX_M rows, for which each subgroup has room of its
 // own.
@@ -79,13 +77,7 @@ uint weight_slot(uint row) {
   coopMatLoad(b[(set) * FRAGMENTS_N + (j)], tiles,                                                     \
               STEP_CHUNK(step) + (TILE_M + subgroup_column + (j) * MATRIX_N) * ROW_CHUNKS, ROW_CHUNKS, \
               gl_CooperativeMatrixLayoutColumnMajor)
-#define LOAD_FRAGMENTS(set, step)                     \
-  {                                                   \
-    [[unroll]] for (uint i = 0; i < FRAGMENTS_M; ++i) \
-      LOAD_X_FRAGMENT(set, step, i);                  \
-    [[unroll]] for (uint j = 0; j < FRAGMENTS_N; ++j) \
-      LOAD_WEIGHT_FRAGMENT(set, step, j);             \
-  }
+#define LOAD_FRAGMENTS(set, step) LOAD_FRAGMENTS_PART(set, step, 0, 1)
 // The weights come first: the first row of the next step takes all of them.
 #define LOAD_FRAGMENTS_PART(set, step, part, parts)                                                     \
   [[unroll]] for (uint f = (part) * FRAGMENTS / (parts); f < ((part) + 1) * FRAGMENTS / (parts); ++f) { \
@@ -96,7 +88,7 @@ uint weight_slot(uint row) {
   }
 #define MULTIPLY_ROW(set, i)                                                                              \
   [[unroll]] for (uint column = 0; column < FRAGMENTS_N; ++column) {                                      \
-    const uint j = INTERLEAVED && (i) % 2 == 1 ? FRAGMENTS_N - 1 - column : column;                       \
+    const uint j = (i) % 2 == 1 ? FRAGMENTS_N - 1 - column : column;                                      \
     sums[(i) * FRAGMENTS_N + j] = coopMatMulAdd(a[(set) * FRAGMENTS_M + (i)], b[(set) * FRAGMENTS_N + j], \
                                                 sums[(i) * FRAGMENTS_N + j]);                             \
   }
@@ -136,6 +128,37 @@ void store_lane_sums(uint m_start, uint n_start) {
   }
 }
 
+// The loads for what comes next are dealt out among the rows of a step's products; otherwise shared memory
+// and the matrix units wait for each other.
+#define STEP(step)                                                                     \
+  {                                                                                    \
+    const uint set = (step) % 2, next_set = 1 - set, next_step = ((step) + 1) % STEPS; \
+    const bool last_of_tile = next_step == 0;                                          \
+    const uint rows_between = last_of_tile ? ROWS_BETWEEN : 0;                         \
+    const uint rows_behind = FRAGMENTS_M - rows_between;                               \
+    if (last_of_tile) {                                                                \
+      barrier();                                                                       \
+      write_tile();                                                                    \
+      [[unroll]] for (uint row = 0; row < rows_between; ++row)                         \
+        MULTIPLY_ROW(set, row);                                                        \
+      barrier();                                                                       \
+    }                                                                                  \
+    [[unroll]] for (uint row = 0; row < rows_behind; ++row) {                          \
+      MULTIPLY_ROW(set, rows_between + row);                                           \
+      LOAD_FRAGMENTS_PART(next_set, next_step, row, rows_behind);                      \
+      if (last_of_tile) read_tile_part(min(turn + 2, K_tiles - 1), row, rows_behind);  \
+    }                                                                                  \
+  }
+// Written out. Of a loop, NVIDIA's compiler makes another loop, whatever [[unroll]] says; then it copies
+// fragments from one turn to the next, waits for their loads to do so, and takes 7 % longer at 4096^3.
+#if TILE_STEPS == 2
+#define ALL_STEPS STEP(0) STEP(1)
+#elif TILE_STEPS == 4
+#define ALL_STEPS STEP(0) STEP(1) STEP(2) STEP(3)
+#elif TILE_STEPS == 8
+#define ALL_STEPS STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7)
+#endif
+
 void main() {
   if (!choose_tile()) return;
   find_rows();
@@ -154,32 +177,12 @@ void main() {
   read_tile(0);
   write_tile();
   barrier();
-  read_tile(1);
+  read_tile(min(1, K_tiles - 1));
   LOAD_FRAGMENTS(0, 0);
-  for (uint turn = 0; turn < K_tiles; turn += TURN) {
-    [[unroll]] for (uint step = 0; step < TURN * STEPS; ++step) {
-      const uint set = step % 2, next_set = 1 - set, next_step = (step + 1) % STEPS;
-      const bool last_of_tile = next_step == 0;
-      const uint rows_between = INTERLEAVED && last_of_tile ? FRAGMENTS_M / 2 : 0;
-      const uint rows_behind = FRAGMENTS_M - rows_between;
-      uint tile = min(turn + step / STEPS + 2, K_tiles - 1);
-      if (last_of_tile) {
-        barrier();
-        write_tile();
-        [[unroll]] for (uint i = 0; i < rows_between; ++i)
-          MULTIPLY_ROW(set, i);
-        barrier();
-        if (!INTERLEAVED) read_tile(tile);
-      }
-      if (!INTERLEAVED) LOAD_FRAGMENTS(next_set, next_step);
-      [[unroll]] for (uint row = 0; row < rows_behind; ++row) {
-        MULTIPLY_ROW(set, rows_between + row);
-        if (!INTERLEAVED) continue;
-        LOAD_FRAGMENTS_PART(next_set, next_step, row, rows_behind);
-        if (last_of_tile) read_tile_part(tile, row, rows_behind);
-      }
-    }
-  }
+  uint turn = 0;
+  do {
+    ALL_STEPS
+  } while (++turn < K_tiles);
 
   if (OWN_SUMS) {
     store_lane_sums(m_first + subgroup_row, n_first + subgroup_column);

@@ -94,7 +94,8 @@ def has_rows_kernel(K: int) -> bool:
 def has_rows_coopmat_kernel(M: int, K: int, N: int) -> bool:
     """Whether shaders/linear_rows_coopmat.comp is the fastest kernel: it takes 4 to 8 slices of K."""
     slices = {-(-K // 16) * 16 / size for size in (256, 512)}
-    return (8 < M <= 32 and N > 111 * 16 or 4 < M <= 8 and N > 8192) and any(3 < n <= 8 for n in slices)
+    large = N > 8192 or N >= 4096 and K > 2048
+    return (8 < M <= 32 and N > 111 * 16 or 4 < M <= 8 and large) and any(3 < n <= 8 for n in slices)
 
 
 def describe_difference(op: str, sample: LinearSample, got: torch.Tensor, want: torch.Tensor) -> str:

@@ -29,7 +29,7 @@ const char* KernelFamily::dot_gemm_name(bool float_output) const {
 KernelFamily choose_family(const vulkan::DeviceInfo& info, const vulkan::DisabledFeatures& disabled) {
   // The build leaves out what its GLSL compiler cannot express. Looked up once: this runs for every op.
   static const bool has_int_dot = vulkan::find_shader("linear_gemm.int_dot") != nullptr;
-  static const bool has_coopmat = vulkan::find_shader("linear_gemm_coopmat") != nullptr;
+  static const bool has_coopmat = vulkan::find_shader("linear_gemm_coopmat.2_steps") != nullptr;
   KernelFamily family;
   family.int_dot = info.int_dot && !disabled.int_dot && has_int_dot;
   family.subgroup = info.subgroup_arithmetic && !disabled.subgroup && subgroup_gemv_fits(info);

@@ -3,12 +3,27 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <string_view>
 
 #include "kernels/linear_gemm.h"
 #include "kernels/workgroup.h"
 
 namespace q8ta::kernels {
 namespace {
+
+/// shaders/linear_gemm_coopmat.comp for tiles of so many matrices along K; empty if there is none.
+std::string_view shader_for_steps(uint32_t steps) {
+  switch (steps) {
+    case 2:
+      return "linear_gemm_coopmat.2_steps";
+    case 4:
+      return "linear_gemm_coopmat.4_steps";
+    case 8:
+      return "linear_gemm_coopmat.8_steps";
+    default:
+      return {};
+  }
+}
 
 /// Specialization constants of shaders/linear_gemm_coopmat.comp.
 struct MatrixTile {
@@ -18,6 +33,7 @@ struct MatrixTile {
 
   bool operator==(const MatrixTile&) const = default;
   uint32_t subgroups() const { return subgroups_m * subgroups_n * slices; }
+  uint32_t steps(const vulkan::CooperativeMatrixShape& matrix) const { return tile_k / (matrix.K * slices); }
 
   uint32_t shared_bytes(const vulkan::CooperativeMatrixShape& matrix) const {
     const uint32_t tiles = (tile_m + tile_n) * (tile_k + 16);
@@ -27,7 +43,8 @@ struct MatrixTile {
 
   bool fits(const vulkan::DeviceInfo& info, const vulkan::CooperativeMatrixShape& matrix) const {
     return tile_m / subgroups_m % matrix.M == 0 && tile_n / subgroups_n % matrix.N == 0 &&
-           tile_k % (matrix.K * slices) == 0 && subgroups_fit(info, subgroups(), shared_bytes(matrix));
+           tile_k % (matrix.K * slices) == 0 && !shader_for_steps(steps(matrix)).empty() &&
+           subgroups_fit(info, subgroups(), shared_bytes(matrix));
   }
 
   /// Whether lanes can finish the sums that they hold, if those are where NVIDIA's are.
@@ -43,16 +60,17 @@ constexpr uint32_t kOwnSumsColumns = 16;  // N is a multiple of them then
 /// 1024x4096x4096, twice as many, takes 55.3 us with it and 60.7 without; smaller products were not measured.
 constexpr uint64_t kWorthTiles = uint64_t{1} << 33U;
 
-// Found on an H200, the best of hundreds of variants for each shape; microseconds with weights from memory.
-// What it gave at 4096^3, where the kernel before took 249: two tiles a turn of the loop (6), another start
+// Found on an H200, the best of hundreds of variants for each shape; microseconds with weights from memory,
+// in brackets with weights in tiles. What it gave at 4096^3, where the first kernel took 249: another start
 // along K in each workgroup (5), reads that pass by the first cache (9), sums that lanes finish themselves
-// (12). Two tiles ahead in registers, words of later tiles read ahead into the cache, two buffers in shared
-// memory, and two workgroups a multiprocessor were no better. In brackets: of weights in tiles, where loads
-// are dealt out among the products: 4096^3 took 208.5 without that, 1024x4096x4096 55.9 (54.8), 8192^3 1595.
-constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, true};     // 4096^3 224 (197), 8192^3 1730 (1628)
-constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1, false, true};  // 1024x2048x2048 19.0, 512x4096x4096 33.8
-constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 2, false, true};   // 256x2048x2048 10.9
-constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2, false, true};  // 32x4096x11008 22.4
+// (12), weights in tiles (16), loads dealt out among the products (12), steps written out (10). Two tiles
+// ahead in registers, words of later tiles read ahead into the cache, two buffers in shared memory, and two
+// workgroups a multiprocessor were no better.
+constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, true};  // 4096^3 211 (188), 1024x4096x4096 59 (52.1)
+constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1, false, true};  // 1024x2048x2048 18.8, 512x4096x4096 32.9
+constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 1, false, true};   // 256x2048x2048 10.6
+constexpr MatrixTile kMediumSlices{64, 64, 256, 2, 2, 2, false, true};  // 10.9; for matrices of 16 bytes of K
+constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2, false, true};   // 32x4096x11008 22.4
 constexpr MatrixTile kRows32{32, 32, 512, 1, 2, 4, false, false};  // 32x4096x4096 11.8, 32x4096x11008 29.4
 constexpr MatrixTile kRows16Wide{16, 32, 256, 1, 2, 4, false, false};  // 16x4096x11008 18.6
 constexpr MatrixTile kRows16{16, 16, 512, 1, 1, 8, false, false};      // 16x4096x4096 10.5, 16x4096x11008 24
@@ -65,7 +83,7 @@ struct Choice {
 };
 
 constexpr uint32_t kAnyRows = std::numeric_limits<uint32_t>::max();
-constexpr std::array<Choice, 8> kChoices{{
+constexpr std::array<Choice, 9> kChoices{{
     {kRows16Wide, 16, 2 * kFillingWorkgroups},
     {kRows16, 16, 0},
     {kRows32Wide, 32, 80},
@@ -73,6 +91,7 @@ constexpr std::array<Choice, 8> kChoices{{
     {kHuge, kAnyRows, kFillingWorkgroups},
     {kLarge, kAnyRows, kFillingWorkgroups},
     {kMedium, kAnyRows, kFillingWorkgroups},
+    {kMediumSlices, kAnyRows, kFillingWorkgroups},
     {kRows32, kAnyRows, 0},
 }};
 
@@ -101,16 +120,15 @@ const MatrixTile* choose_tile(const vulkan::DeviceInfo& info, const vulkan::Coop
 std::optional<LinearPlan> make_plan(const vulkan::DeviceInfo& info, const KernelFamily& family,
                                     const LinearProblem& problem, const MatrixTile& tile) {
   const vulkan::CooperativeMatrixShape& matrix = *family.matrix;
-  constexpr uint32_t kTurn = 2;  // tiles along K
   const uint32_t threads = tile.subgroups() * info.subgroup_size;
-  const bool k_tail = padded_row_bytes(problem.K) % (kTurn * tile.tile_k) != 0;
+  const bool k_tail = padded_row_bytes(problem.K) % tile.tile_k != 0;
   const bool inside = problem.M % tile.tile_m == 0 && problem.N % tile.tile_n == 0;
   const bool own_sums = family.own_sums && tile.can_own_sums(matrix) && problem.N % kOwnSumsColumns == 0;
   const bool reads_tiles = can_read_tiles(tile, own_sums, threads);
   const bool in_tiles = problem.weight_order == PackOrder::tiles;
   if (in_tiles && !reads_tiles) return std::nullopt;
   LinearPlan plan;
-  plan.spec.shader = "linear_gemm_coopmat";
+  plan.spec.shader = shader_for_steps(tile.steps(matrix));
   plan.spec.set_constants({threads, problem.float_output ? 1U : 0U, k_tail ? 1U : 0U, info.subgroup_size,
                            matrix.M, matrix.N, matrix.K, tile.tile_m, tile.tile_n, tile.tile_k,
                            tile.subgroups_m, tile.subgroups_n, tile.slices, inside ? 1U : 0U,

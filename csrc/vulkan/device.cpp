@@ -64,6 +64,14 @@ void Device::create(const Instance& instance) {
     tail = &size_control.pNext;
     if (!core_1_3) extensions.push_back(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
   }
+  VkPhysicalDevicePipelineRobustnessFeaturesEXT robustness{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_ROBUSTNESS_FEATURES_EXT};
+  if (info_.pipeline_robustness) {
+    robustness.pipelineRobustness = VK_TRUE;
+    *tail = &robustness;
+    tail = &robustness.pNext;
+    extensions.push_back(VK_EXT_PIPELINE_ROBUSTNESS_EXTENSION_NAME);
+  }
 #ifdef VK_KHR_cooperative_matrix
   VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix{
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};

@@ -129,6 +129,7 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
   const bool size_extension =
       core_1_3 || has_extension(physical_device, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
   info.host_import = has_extension(physical_device, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+  const bool robustness_extension = has_extension(physical_device, VK_EXT_PIPELINE_ROBUSTNESS_EXTENSION_NAME);
 
   VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
   VkPhysicalDeviceDriverProperties driver{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
@@ -158,7 +159,10 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
   tail = &features.pNext;
   if (dot_extension) chain(dot_feature);
+  VkPhysicalDevicePipelineRobustnessFeaturesEXT robustness_feature{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_ROBUSTNESS_FEATURES_EXT};
   if (size_extension) chain(size_feature);
+  if (robustness_extension) chain(robustness_feature);
   vkGetPhysicalDeviceFeatures2(physical_device, &features);
 
   info.driver = std::string(driver.driverName) + " " + driver.driverInfo;
@@ -173,6 +177,7 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
                              (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) != 0;
   info.subgroup_shuffle =
       info.subgroup_arithmetic && (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) != 0;
+  info.pipeline_robustness = robustness_feature.pipelineRobustness == VK_TRUE;
   info.host_import_alignment = host_memory.minImportedHostPointerAlignment;
   info.unified_memory =
       info.type == VK_PHYSICAL_DEVICE_TYPE_CPU || info.type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;

@@ -34,6 +34,7 @@ struct DeviceInfo {
   bool subgroup_shuffle = false;     ///< ... and subgroupShuffleXor
   uint32_t subgroup_size = 0;
   uint32_t max_workgroup_subgroups = 0;  ///< with a required size
+  bool pipeline_robustness = false;      ///< VK_EXT_pipeline_robustness
   bool host_import = false;              ///< VK_EXT_external_memory_host
   VkDeviceSize host_import_alignment = 0;
   bool unified_memory = false;       ///< integrated or software: host and device share the memory

@@ -27,6 +27,9 @@ struct PipelineSpec {
   uint32_t bindings = 0;  ///< storage buffers, bound at 0 .. bindings - 1
   uint32_t push_constant_bytes = 0;
   bool requires_subgroup_size = false;  ///< run with DeviceInfo::subgroup_size and full subgroups
+  /// The shader reads and writes nothing outside its bindings, so the driver need not see to that. NVIDIA's
+  /// does otherwise, with instructions of its own for every access.
+  bool stays_in_bindings = false;
 
   void set_constants(std::initializer_list<uint32_t> values) {
     constant_count = static_cast<uint32_t>(values.size());
@@ -36,7 +39,8 @@ struct PipelineSpec {
   bool operator==(const PipelineSpec& other) const {
     return constants == other.constants && constant_count == other.constant_count &&
            bindings == other.bindings && push_constant_bytes == other.push_constant_bytes &&
-           requires_subgroup_size == other.requires_subgroup_size && shader == other.shader;
+           requires_subgroup_size == other.requires_subgroup_size &&
+           stays_in_bindings == other.stays_in_bindings && shader == other.shader;
   }
 };
 

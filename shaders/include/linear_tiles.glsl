@@ -1,7 +1,6 @@
 // What the tiled GEMMs share: which tile of y a workgroup computes, and the way of x and the weights from
 // global memory through registers into shared memory, TILE_K bytes of K at a time. Before it: THREADS,
-// TILE_M, TILE_N, TILE_K, TURN (the number of tiles along K is rounded up to a multiple of it), K_TAIL (the
-// last of them are not full), INSIDE, STREAMED, ROTATED, WEIGHTS_IN_TILES, OWN_SUMS, include/linear.glsl, and
+// TILE_M, TILE_N, TILE_K, K_TAIL (the last tile along K is not full), INSIDE, STREAMED, ROTATED, WEIGHTS_IN_TILES, OWN_SUMS, include/linear.glsl, and
 // WEIGHT_SLOT(row), the place of a weight row in shared memory: the sum of the places of a thread's first row
 // and of the step from there.
 
@@ -54,7 +53,7 @@ bool choose_tile() {
   uint band_tiles = min(tiles_m - band * RASTER, RASTER);
   m_first = (band * RASTER + in_band % band_tiles) * TILE_M;
   n_first = in_band / band_tiles * TILE_N;
-  K_tiles = ((K_blocks + CHUNKS - 1) / CHUNKS + TURN - 1) / TURN * TURN;
+  K_tiles = (K_blocks + CHUNKS - 1) / CHUNKS;
   first_tile = ROTATED ? index * 5 % K_tiles : 0;
   return true;
 }
