@@ -26,7 +26,8 @@ shared ivec4 tiles[(TILE_M + TILE_N) * (TILE_K / 16 + 1)];
 // The rows that the threads of a subgroup read together follow each other, for the banks' sake: thread_n + 16
 // * word is the thread's word of columns, and its four columns are a quarter of the tile apart.
 #define WEIGHT_SLOT(row) ((row) % 4 * (TILE_N / 4) + (row) / 4)
-const bool INSIDE = false, STREAMED = false, ROTATED = false, WEIGHTS_IN_TILES = false, OWN_SUMS = false;
+const bool INSIDE = false, STREAMED = false, WEIGHTS_IN_TILES = false, OWN_SUMS = false;
+const uint ROTATION = 0;
 #include "include/linear_tiles.glsl"
 
 ivec4 sums[ROWS * WORDS];

@@ -25,7 +25,7 @@ layout(constant_id = 11) const uint SUBGROUPS_N = 2;
 layout(constant_id = 12) const uint SLICES = 1;
 layout(constant_id = 13) const bool INSIDE = false;    // every tile of y is full
 layout(constant_id = 14) const bool STREAMED = false;  // x and the weights pass by the first cache
-layout(constant_id = 15) const bool ROTATED = false;   // each workgroup starts elsewhere along K
+layout(constant_id = 15) const uint ROTATION = 0;  // tiles along K from one workgroup's start to the next's
 // The weights lie in PackOrder::tiles. OWN_SUMS, TILE_K is 64, TILE_N a multiple of 64, THREADS a divisor or
 // a multiple of 256.
 layout(constant_id = 16) const bool WEIGHTS_IN_TILES = false;

@@ -28,8 +28,8 @@ std::string_view shader_for_steps(uint32_t steps) {
 /// Specialization constants of shaders/linear_gemm_coopmat.comp.
 struct MatrixTile {
   uint32_t tile_m, tile_n, tile_k, subgroups_m, subgroups_n, slices;
-  bool streamed;  // unless weights are in tiles: that costs 1 to 3 % there
-  bool rotated;
+  bool streamed;      // unless weights are in tiles: that costs 1 to 3 % there
+  uint32_t rotation;  // tiles along K from one workgroup's start to the next's
 
   bool operator==(const MatrixTile&) const = default;
   uint32_t subgroups() const { return subgroups_m * subgroups_n * slices; }
@@ -57,7 +57,7 @@ struct MatrixTile {
 constexpr uint32_t kOwnSumsColumns = 16;  // N is a multiple of them then
 
 /// Multiplications from which a second copy of the weights, in tiles, is worth its memory. On an H200
-/// 1024x4096x4096, twice as many, takes 55.3 us with it and 60.7 without; smaller products were not measured.
+/// 2048^3, just as many, takes 27.8 us with it and 31.2 without; smaller products were not measured.
 constexpr uint64_t kWorthTiles = uint64_t{1} << 33U;
 
 // Found on an H200, the best of hundreds of variants for each shape; microseconds with weights from memory,
@@ -66,14 +66,14 @@ constexpr uint64_t kWorthTiles = uint64_t{1} << 33U;
 // (12), weights in tiles (16), loads dealt out among the products (12), steps written out (10). Two tiles
 // ahead in registers, words of later tiles read ahead into the cache, two buffers in shared memory, and two
 // workgroups a multiprocessor were no better.
-constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, true};  // 4096^3 211 (188), 1024x4096x4096 59 (52.1)
-constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1, false, true};  // 1024x2048x2048 18.8, 512x4096x4096 32.9
-constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 1, false, true};   // 256x2048x2048 10.6
-constexpr MatrixTile kMediumSlices{64, 64, 256, 2, 2, 2, false, true};  // 10.9; for matrices of 16 bytes of K
-constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2, false, true};   // 32x4096x11008 22.4
-constexpr MatrixTile kRows32{32, 32, 512, 1, 2, 4, false, false};  // 32x4096x4096 11.8, 32x4096x11008 29.4
-constexpr MatrixTile kRows16Wide{16, 32, 256, 1, 2, 4, false, false};  // 16x4096x11008 18.6
-constexpr MatrixTile kRows16{16, 16, 512, 1, 1, 8, false, false};      // 16x4096x4096 10.5, 16x4096x11008 24
+constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, 10};    // 4096^3 211 (188), 1024x4096x4096 59 (49.2)
+constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1, false, 5};  // 1024x2048x2048 18.8, 512x4096x4096 32.9
+constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 1, false, 5};   // 256x2048x2048 10.6
+constexpr MatrixTile kMediumSlices{64, 64, 256, 2, 2, 2, false, 5};  // 10.9; for matrices of 16 bytes of K
+constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2, false, 5};   // 32x4096x11008 22.4
+constexpr MatrixTile kRows32{32, 32, 512, 1, 2, 4, false, 0};        // 32x4096x4096 11.8, 32x4096x11008 29.4
+constexpr MatrixTile kRows16Wide{16, 32, 256, 1, 2, 4, false, 0};    // 16x4096x11008 18.6
+constexpr MatrixTile kRows16{16, 16, 512, 1, 1, 8, false, 0};        // 16x4096x4096 10.5, 16x4096x11008 24
 
 /// A tile to use for problems of at most `rows` rows that it cuts into at least `workgroups`.
 struct Choice {
@@ -132,7 +132,7 @@ std::optional<LinearPlan> make_plan(const vulkan::DeviceInfo& info, const Kernel
   plan.spec.set_constants({threads, problem.float_output ? 1U : 0U, k_tail ? 1U : 0U, info.subgroup_size,
                            matrix.M, matrix.N, matrix.K, tile.tile_m, tile.tile_n, tile.tile_k,
                            tile.subgroups_m, tile.subgroups_n, tile.slices, inside ? 1U : 0U,
-                           tile.streamed && !in_tiles ? 1U : 0U, tile.rotated ? 1U : 0U, in_tiles ? 1U : 0U,
+                           tile.streamed && !in_tiles ? 1U : 0U, tile.rotation, in_tiles ? 1U : 0U,
                            own_sums ? 1U : 0U});
   // k_tail, inside, streamed, in_tiles, own_sums
   plan.problem_constants |= 1U << 2U | 1U << 13U | 1U << 14U | 1U << 16U | 1U << 17U;

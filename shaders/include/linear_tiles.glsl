@@ -1,8 +1,8 @@
 // What the tiled GEMMs share: which tile of y a workgroup computes, and the way of x and the weights from
 // global memory through registers into shared memory, TILE_K bytes of K at a time. Before it: THREADS,
-// TILE_M, TILE_N, TILE_K, K_TAIL (the last tile along K is not full), INSIDE, STREAMED, ROTATED, WEIGHTS_IN_TILES, OWN_SUMS, include/linear.glsl, and
-// WEIGHT_SLOT(row), the place of a weight row in shared memory: the sum of the places of a thread's first row
-// and of the step from there.
+// TILE_M, TILE_N, TILE_K, K_TAIL (the last tile along K is not full), INSIDE, STREAMED, ROTATION,
+// WEIGHTS_IN_TILES, OWN_SUMS, include/linear.glsl, and WEIGHT_SLOT(row), the place of a weight row in shared
+// memory: the sum of the places of a thread's first row and of the step from there.
 
 // Rows are chunks of 16 bytes. One more in shared memory than in a tile makes their number odd, which lets
 // the same chunk of adjacent rows lie in different banks.
@@ -54,7 +54,7 @@ bool choose_tile() {
   m_first = (band * RASTER + in_band % band_tiles) * TILE_M;
   n_first = in_band / band_tiles * TILE_N;
   K_tiles = (K_blocks + CHUNKS - 1) / CHUNKS;
-  first_tile = ROTATED ? index * 5 % K_tiles : 0;
+  first_tile = index * ROTATION % K_tiles;
   return true;
 }
 
@@ -125,7 +125,7 @@ uint weight_index(uint i, uint first_chunk) {
 void read_tile_part(uint turn, uint part, uint parts) {
   const uint LOADS = X_LOADS + WEIGHT_LOADS;
   uint tile = turn + first_tile;
-  if (ROTATED && tile >= K_tiles) tile -= K_tiles;
+  if (ROTATION > 0 && tile >= K_tiles) tile -= K_tiles;
   uint first_chunk = tile * CHUNKS;
   [[unroll]] for (uint load = part * LOADS / parts; load < (part + 1) * LOADS / parts; ++load) {
     if (load < X_LOADS) {
