@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Measures which lines of csrc/ and q8ta_ops/ the tests run, lists the files with lines that none of them does, and
+# Measures which lines of csrc/ and q8ta_ops/ the tests, in C++ and in Python, run, lists the files with lines that none of them does, and
 # fails where either total is below 90 %. Nothing is left out. What stays uncovered on lavapipe, and why:
-#   csrc/kernels/linear_gemm_coopmat.cpp, parts of device_info.cpp    cooperative matrices (a GPU's tests run them)
+#   parts of device_info.cpp and linear_choice.cpp                    cooperative matrices (a GPU's tests run them)
+#   csrc/kernels/host_gemm_amx.cpp, host_gemm_avx512.h                instructions that the processor lacks
 #   csrc/vulkan/error.cpp                                             names of errors that no driver here returns
 #   q8ta_ops/bench/cuda.py, plots.py, wall.py                         need CUDA, matplotlib, a script of benchmarks/
 #
@@ -26,7 +27,7 @@ python=$root/.venv/bin/python
 deps=$root/.deps/sysroot/usr
 [[ -d $deps ]] || deps=
 cmake -S "$root" -B "$work/cmake" -G Ninja "-DPython_EXECUTABLE=$python" "-DQ8TA_DEPS=${Q8TA_DEPS:-$deps}" \
-    -DCMAKE_BUILD_TYPE=Debug '-DCMAKE_CXX_FLAGS_DEBUG=-O0 -DNDEBUG --coverage -fprofile-update=atomic'
+    -DQ8TA_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=Debug '-DCMAKE_CXX_FLAGS_DEBUG=-O0 -DNDEBUG --coverage -fprofile-update=atomic'
 cmake --build "$work/cmake"
 mkdir -p "$work/run"
 cd -- "$work/run"
@@ -50,13 +51,17 @@ show_missing = true
 INI
 
 failed=0
+# Not run: what looks at the checkout or at libraries as they are installed, and forks beside a running thread, whose
+# child waits for ever for coverage's own lock.
+left_out="named_files_exist or no_path_of_the_build_machine or a_fork_while_a_thread_opens"
 measure() {
     Q8TA_DEVICE=${Q8TA_DEVICE:-llvmpipe} PYTHONPATH=$work/run "$python" -m coverage run --rcfile=coverage.ini -m pytest \
-        -q -p no:cacheprovider -o timeout=900 -n "${JOBS:-auto}" --dist worksteal "$@" || failed=$?
+        -q -p no:cacheprovider -o timeout=900 -n "${JOBS:-auto}" --dist worksteal -k "not ($left_out)" "$@" || failed=$?
 }
 if (($# > 0)); then
     measure "$@"
 else
+    Q8TA_DEVICE=${Q8TA_DEVICE:-llvmpipe} Q8TA_VALIDATION=1 ctest --test-dir "$work/cmake" --output-on-failure || failed=$?
     measure test/vk # a process of its own: enabling the device changes torch
     measure test
 fi
