@@ -177,7 +177,8 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
                              (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT) != 0;
   info.subgroup_shuffle =
       info.subgroup_arithmetic && (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) != 0;
-  info.pipeline_robustness = robustness_feature.pipelineRobustness == VK_TRUE;
+  info.pipeline_robustness =
+      driver.driverID == VK_DRIVER_ID_NVIDIA_PROPRIETARY && robustness_feature.pipelineRobustness == VK_TRUE;
   info.host_import_alignment = host_memory.minImportedHostPointerAlignment;
   info.unified_memory =
       info.type == VK_PHYSICAL_DEVICE_TYPE_CPU || info.type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;

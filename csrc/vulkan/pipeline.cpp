@@ -96,8 +96,10 @@ void Pipeline::create(VkPipelineCache cache, const PipelineSpec& spec) {
     pipeline_info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
   }
   VkPipelineRobustnessCreateInfoEXT robustness{VK_STRUCTURE_TYPE_PIPELINE_ROBUSTNESS_CREATE_INFO_EXT};
-  robustness.storageBuffers = VK_PIPELINE_ROBUSTNESS_BUFFER_BEHAVIOR_DISABLED_EXT;
-  if (spec.stays_in_bindings && device_.info().pipeline_robustness) {
+  if (device_.info().pipeline_robustness) {
+    robustness.storageBuffers = spec.stays_in_bindings
+                                    ? VK_PIPELINE_ROBUSTNESS_BUFFER_BEHAVIOR_DISABLED_EXT
+                                    : VK_PIPELINE_ROBUSTNESS_BUFFER_BEHAVIOR_ROBUST_BUFFER_ACCESS_EXT;
     robustness.pNext = pipeline_info.stage.pNext;
     pipeline_info.stage.pNext = &robustness;
   }

@@ -27,8 +27,8 @@ struct PipelineSpec {
   uint32_t bindings = 0;  ///< storage buffers, bound at 0 .. bindings - 1
   uint32_t push_constant_bytes = 0;
   bool requires_subgroup_size = false;  ///< run with DeviceInfo::subgroup_size and full subgroups
-  /// The shader reads and writes nothing outside its bindings, so the driver need not see to that. NVIDIA's
-  /// does otherwise, with instructions of its own for every access.
+  /// The shader reads and writes nothing outside its bindings, and is faster where the driver does not see to
+  /// that (DeviceInfo::pipeline_robustness).
   bool stays_in_bindings = false;
 
   void set_constants(std::initializer_list<uint32_t> values) {
