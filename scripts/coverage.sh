@@ -28,7 +28,7 @@ deps=$root/.deps/sysroot/usr
 [[ -d $deps ]] || deps=
 cmake -S "$root" -B "$work/cmake" -G Ninja "-DPython_EXECUTABLE=$python" "-DQ8TA_DEPS=${Q8TA_DEPS:-$deps}" \
     -DQ8TA_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=Debug '-DCMAKE_CXX_FLAGS_DEBUG=-O0 -DNDEBUG --coverage -fprofile-update=atomic'
-cmake --build "$work/cmake"
+cmake --build "$work/cmake" --target all q8ta_tests
 mkdir -p "$work/run"
 cd -- "$work/run"
 for part in q8ta_ops test examples benchmarks scripts README.md pyproject.toml; do
