@@ -199,6 +199,15 @@ def test_a_gradient_is_refused_alike():
     assert torch.equal(results[0].detach(), results[1].detach())
 
 
+def test_a_text_is_not_taken_for_the_one_before():
+    *rest, _ = arguments("linear")
+    results = {}
+    for text in ("relu", "none", "".join(["re", "lu"]), "none", "gelu", "\ud800", "none", "relu"):
+        outcome = assert_same("linear", *rest, text)
+        assert results.setdefault(text, outcome) == outcome
+    assert results["relu"] != results["none"]
+
+
 def test_nothing_is_kept():
     given = arguments("linear")
     wrong = (*given[:-1], "gelu")
