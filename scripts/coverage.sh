@@ -6,7 +6,7 @@
 #   csrc/vulkan/error.cpp                                             names of errors that no driver here returns
 #   q8ta_ops/bench/cuda.py, plots.py, wall.py                         need CUDA, matplotlib, a script of benchmarks/
 #
-#   bash scripts/coverage.sh                  the whole suite, without GPU-assisted validation (an hour on 2 cores)
+#   bash scripts/coverage.sh                  the whole suite, without GPU-assisted validation (40 minutes on 2 cores)
 #   bash scripts/coverage.sh test/vk          the tests that pytest's arguments name; counts add up with what was
 #                                             measured before, until build/coverage is removed
 #
