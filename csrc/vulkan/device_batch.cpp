@@ -23,7 +23,12 @@ DeviceBatch::DeviceBatch(Device& device, CommandPool& pool)
 DeviceBatch::~DeviceBatch() = default;
 
 void DeviceBatch::reset() {
-  wait();
+  try {
+    wait();
+  } catch (...) {
+    profiled_.clear();  // what cannot be read now is not in the way of the next op
+    throw;
+  }
   begun_ = false;
   recording_.reset();
   steps_.clear();
@@ -156,11 +161,13 @@ void DeviceBatch::add_ops_to(std::vector<const char*>& ops) const {
 }
 
 void DeviceBatch::wait() {
-  if (!fence_.pending()) return;
+  // Nothing was submitted, or all of that is done; an earlier wait may have failed to read the timestamps.
+  if (begun_ || (!fence_.pending() && profiled_.empty())) return;
   try {
-    fence_.wait();
+    if (fence_.pending()) fence_.wait();
     collect_profile();
   } catch (const DeviceLost&) {
+    profiled_.clear();
     std::vector<const char*> ops;
     add_ops_to(ops);
     device_.set_lost_ops(names_once(ops));
@@ -170,12 +177,10 @@ void DeviceBatch::wait() {
   graph_.reset();
 }
 
+/// All or nothing: whoever tries again after an error gets all of it.
 void DeviceBatch::collect_profile() {
-  std::vector<DispatchRecord> finished = std::exchange(profiled_, {});
-  for (uint32_t i = 0; i < finished.size(); ++i) {
-    set_times(finished[i], *timestamps_, i);
-    Profiler::instance().add(finished[i]);
-  }
+  for (uint32_t i = 0; i < profiled_.size(); ++i) set_times(profiled_[i], *timestamps_, i);
+  for (DispatchRecord& finished : std::exchange(profiled_, {})) Profiler::instance().add(std::move(finished));
 }
 
 }  // namespace q8ta::vulkan

@@ -56,6 +56,27 @@ def test_memory_that_has_run_out_until_the_cache_is_freed():
     )
 
 
+def test_a_profile_that_is_read_again_after_the_cache_was_freed_is_whole():
+    """The wait at its end is tried again, and must find what the first attempt could not read."""
+    run_on_vk(
+        """
+        x = torch.ones(1000, device="vk")
+        for number in (1, 2):
+            unused = torch.empty(1 << 20, device="vk")
+            torch.vk.synchronize()
+            del unused  # memory for the cache to give back
+            layer.forget_counts()
+            with torch.vk.profile() as profile:
+                y = (x + 1) * 2
+                layer.arm("GetQueryPoolResults", number, OUT_OF_DEVICE_MEMORY)
+            assert layer.failed() == 1
+            layer.disarm()
+            assert len(profile.dispatches) == 2, profile.dispatches
+            assert y.tolist() == [4.0] * 1000
+        """
+    )
+
+
 TAKES_MEMORY = [
     ("CreateBuffer", "target.copy_(wide)"),
     ("CreateBuffer", "target.cpu()"),
