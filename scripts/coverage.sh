@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures which lines of csrc/ and q8ta_ops/ the tests, in C++ and in Python, run, lists the files with lines that none of them does, and
-# fails where either total is below 90 %. Nothing is left out. What stays uncovered on lavapipe, and why:
+# Measures which lines of csrc/ and q8ta_ops/ the tests, in C++ and in Python, run, lists the files with lines that
+# none of them does, and fails where either total is below 90 %. No file is left out. What stays uncovered on lavapipe, and why:
 #   parts of device_info.cpp and linear_choice.cpp                    cooperative matrices (a GPU's tests run them)
 #   csrc/kernels/host_gemm_amx.cpp, host_gemm_avx512.h                instructions that the processor lacks
 #   csrc/vulkan/error.cpp                                             names of errors that no driver here returns

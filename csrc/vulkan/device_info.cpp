@@ -157,10 +157,10 @@ DeviceInfo query_device_info(VkPhysicalDevice physical_device, uint32_t index) {
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES};
   VkPhysicalDeviceSubgroupSizeControlFeatures size_feature{
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
-  tail = &features.pNext;
-  if (dot_extension) chain(dot_feature);
   VkPhysicalDevicePipelineRobustnessFeaturesEXT robustness_feature{
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_ROBUSTNESS_FEATURES_EXT};
+  tail = &features.pNext;
+  if (dot_extension) chain(dot_feature);
   if (size_extension) chain(size_feature);
   if (robustness_extension) chain(robustness_feature);
   vkGetPhysicalDeviceFeatures2(physical_device, &features);
