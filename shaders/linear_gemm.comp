@@ -11,7 +11,8 @@ layout(constant_id = 2) const bool K_TAIL = false;
 layout(constant_id = 3) const uint ROWS = 4;
 layout(constant_id = 4) const uint WORDS = 1;
 layout(constant_id = 5) const uint TILE_K = 64;
-layout(constant_id = 6) const uint UNROLL = 1;  // chunks along K, a divisor of TILE_K / 16
+layout(constant_id = 6) const uint UNROLL = 1;                // chunks along K, a divisor of TILE_K / 16
+layout(constant_id = 7) const bool BANDS_OF_COLUMNS = false;  // see choose_tile
 
 #include "include/workgroup.glsl"
 #include "include/int8_dot.glsl"

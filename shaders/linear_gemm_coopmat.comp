@@ -33,6 +33,7 @@ layout(constant_id = 16) const bool WEIGHTS_IN_TILES = false;
 // lane are adjacent, and it finishes and stores its own sums without shared memory. MATRIX_M and MATRIX_N are
 // 16, a subgroup has 64 or 32 columns, and N is a multiple of 16.
 layout(constant_id = 17) const bool OWN_SUMS = false;
+layout(constant_id = 18) const bool BANDS_OF_COLUMNS = false;  // see choose_tile
 
 #include "include/workgroup.glsl"
 #include "include/linear.glsl"

@@ -46,6 +46,8 @@ SHAPES = [
     # Whole tiles, and columns that lanes own; the last row of blocks of columns is shorter.
     (128, 264, 256),
     (20, 1040, 2064),
+    # More than eight tiles of rows and than 16 of columns: bands of columns, the last of them narrower.
+    (1100, 40, 2200),
 ]
 # Of weights in tiles, which are blocks of 64 rows and 64 bytes of K. The kernel takes two blocks along K in a
 # turn, a workgroup of it four blocks of rows; its lanes finish 16 columns each.
@@ -58,6 +60,7 @@ IN_TILES = [
     (128, 128, 256),  # whole tiles
     (256, 129, 256),
     (256, 256, 512),
+    (1100, 80, 4400),  # bands of columns of the largest tile, too
     (255, 320, 320),
     (130, 1000, 336),
     (33, 533, 272),

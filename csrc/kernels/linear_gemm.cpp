@@ -40,8 +40,9 @@ LinearPlan make_plan(const KernelFamily& family, const LinearProblem& problem, c
   LinearPlan plan;
   plan.spec.shader = family.int_dot ? "linear_gemm.int_dot" : "linear_gemm.plain";
   plan.spec.set_constants({tile.threads, problem.float_output ? 1U : 0U, k_tail ? 1U : 0U, tile.rows,
-                           tile.words, tile.tile_k, tile.unroll});
-  plan.problem_constants |= 1U << 2U;  // k_tail
+                           tile.words, tile.tile_k, tile.unroll,
+                           bands_of_columns(problem, tile.tile_m(), tile.tile_n()) ? 1U : 0U});
+  plan.problem_constants |= 1U << 2U | 1U << 7U;  // k_tail, bands_of_columns
   plan.tile_m = tile.tile_m();
   plan.tile_n = tile.tile_n();
   plan.workgroups = static_cast<uint32_t>(tile_count(problem, plan.tile_m, plan.tile_n));

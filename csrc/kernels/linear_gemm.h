@@ -15,6 +15,16 @@ inline int64_t tile_count(const LinearProblem& problem, uint32_t tile_m, uint32_
   return ceil_div(problem.M, tile_m) * ceil_div(problem.N, tile_n);
 }
 
+/// Whether workgroups that run together share columns of y rather than rows (choose_tile in
+/// shaders/include/linear_tiles.glsl). If a band of rows is more than an H200 runs at once and not all there
+/// is: by cooperative matrices 4096x4096x11008 takes 505 us instead of 519 then, 2048x4096x5120 139 instead
+/// of 143, 8192^3 1492 instead of 1503; but 4096^3 190 instead of 188.
+inline bool bands_of_columns(const LinearProblem& problem, uint32_t tile_m, uint32_t tile_n) {
+  constexpr int64_t kBandTiles = 8, kRunningWorkgroups = 132;
+  return ceil_div(problem.M, tile_m) > kBandTiles &&
+         ceil_div(problem.N, tile_n) * kBandTiles > kRunningWorkgroups;
+}
+
 /// shaders/linear_gemm.comp
 LinearPlan plan_linear_gemm(const vulkan::DeviceInfo& info, const KernelFamily& family,
                             const LinearProblem& problem);

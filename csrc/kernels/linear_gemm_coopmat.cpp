@@ -67,8 +67,8 @@ constexpr uint64_t kWorthTiles = uint64_t{1} << 33U;
 // ahead in registers, words of later tiles read ahead into the cache, two buffers in shared memory, and two
 // workgroups a multiprocessor were no better.
 constexpr MatrixTile kHuge{128, 256, 64, 2, 4, 1, true, 10};    // 4096^3 211 (188), 1024x4096x4096 59 (49.2)
-constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1, false, 5};  // 1024x2048x2048 18.8, 512x4096x4096 32.9
-constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 1, false, 5};   // 256x2048x2048 10.6
+constexpr MatrixTile kLarge{128, 128, 128, 2, 4, 1, false, 8};  // 1024x2048x2048 18.5, 512x4096x4096 32.4
+constexpr MatrixTile kMedium{64, 64, 256, 2, 2, 1, false, 4};   // 256x2048x2048 10.6
 constexpr MatrixTile kMediumSlices{64, 64, 256, 2, 2, 2, false, 5};  // 10.9; for matrices of 16 bytes of K
 constexpr MatrixTile kRows32Wide{32, 128, 256, 1, 4, 2, false, 5};   // 32x4096x11008 22.4
 constexpr MatrixTile kRows32{32, 32, 512, 1, 2, 4, false, 0};        // 32x4096x4096 11.8, 32x4096x11008 29.4
@@ -129,13 +129,13 @@ std::optional<LinearPlan> make_plan(const vulkan::DeviceInfo& info, const Kernel
   if (in_tiles && !reads_tiles) return std::nullopt;
   LinearPlan plan;
   plan.spec.shader = shader_for_steps(tile.steps(matrix));
-  plan.spec.set_constants({threads, problem.float_output ? 1U : 0U, k_tail ? 1U : 0U, info.subgroup_size,
-                           matrix.M, matrix.N, matrix.K, tile.tile_m, tile.tile_n, tile.tile_k,
-                           tile.subgroups_m, tile.subgroups_n, tile.slices, inside ? 1U : 0U,
-                           tile.streamed && !in_tiles ? 1U : 0U, tile.rotation, in_tiles ? 1U : 0U,
-                           own_sums ? 1U : 0U});
-  // k_tail, inside, streamed, in_tiles, own_sums
-  plan.problem_constants |= 1U << 2U | 1U << 13U | 1U << 14U | 1U << 16U | 1U << 17U;
+  plan.spec.set_constants(
+      {threads, problem.float_output ? 1U : 0U, k_tail ? 1U : 0U, info.subgroup_size, matrix.M, matrix.N,
+       matrix.K, tile.tile_m, tile.tile_n, tile.tile_k, tile.subgroups_m, tile.subgroups_n, tile.slices,
+       inside ? 1U : 0U, tile.streamed && !in_tiles ? 1U : 0U, tile.rotation, in_tiles ? 1U : 0U,
+       own_sums ? 1U : 0U, bands_of_columns(problem, tile.tile_m, tile.tile_n) ? 1U : 0U});
+  // k_tail, inside, streamed, in_tiles, own_sums, bands_of_columns
+  plan.problem_constants |= 1U << 2U | 1U << 13U | 1U << 14U | 1U << 16U | 1U << 17U | 1U << 18U;
   plan.whole_m = inside ? tile.tile_m : 1;
   plan.whole_n = inside ? tile.tile_n : own_sums ? kOwnSumsColumns : 1;
   plan.spec.requires_subgroup_size = true;
