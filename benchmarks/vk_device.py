@@ -10,6 +10,9 @@ Against them, where there is CUDA, each eager and as a CUDA graph: the same laye
 int8 that torch offers there (for one row products and sums compiled by Inductor, for more torch._int_mm and a
 compiled requantization), compiled as a whole and layer by layer. Results are compared before they are timed.
 
+Each round of each runs on the CPU that is the fastest just then: on a host that others share, the same loop
+took 1.8 times as long on the one CPU as on the next, and which one it was changed within milliseconds.
+
     python benchmarks/vk_device.py [--json FILE] [--profile FILE] [--quick]
 """
 
@@ -29,7 +32,7 @@ from torch import Tensor, nn
 from torch._inductor.exc import InductorError
 
 import q8ta_ops
-from q8ta_ops.bench.wall import median_us, queue_us
+from q8ta_ops.bench.wall import median_us, on_quiet_cpu, queue_us
 
 SCALE, ZERO_POINT = 0.05, 3
 
@@ -161,7 +164,8 @@ def times_in_rounds(runs: dict[str, Run], settings: Settings) -> Figures:
     for _ in range(settings.rounds):
         for name, run in runs.items():
             for suffix, measure in (("_us", median_us), ("_queue_us", queue_us)):
-                taken = measure(run, torch.vk.synchronize, count=settings.count, warm_up=settings.warm_up)
+                with on_quiet_cpu():
+                    taken = measure(run, torch.vk.synchronize, count=settings.count, warm_up=settings.warm_up)
                 rounds.setdefault(name + suffix, []).append(taken)
     figures: Figures = {}
     for name, times in rounds.items():
@@ -222,14 +226,21 @@ def measure_vk(chain: Chain, settings: Settings) -> tuple[Figures, str]:
 
 
 def cuda_us(name: str, run: Run, settings: Settings) -> Figures:
-    """Wall time of the call, and of a CUDA graph of it."""
-    count = settings.count * settings.rounds
-    eager = median_us(run, torch.cuda.synchronize, count=count, warm_up=settings.warm_up)
+    """Wall time of the call, and of a CUDA graph of it: medians of rounds, as on vk."""
+    run()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
-    replayed = median_us(graph.replay, torch.cuda.synchronize, count=count, warm_up=settings.warm_up)
-    return {f"cuda_{name}_eager_us": eager, f"cuda_{name}_graph_us": replayed}
+    figures = {}
+    for kind, each in (("eager", run), ("graph", graph.replay)):
+        rounds = []
+        for _ in range(settings.rounds):
+            with on_quiet_cpu():
+                rounds.append(
+                    median_us(each, torch.cuda.synchronize, count=settings.count, warm_up=settings.warm_up)
+                )
+        figures[f"cuda_{name}_{kind}_us"] = statistics.median(rounds)
+    return figures
 
 
 def check_torch_int8(result: Tensor, chain: Chain) -> None:
