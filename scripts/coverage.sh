@@ -24,9 +24,11 @@ python=$root/.venv/bin/python
     "$python" -m pip --disable-pip-version-check -q install 'coverage>=7.10' gcovr
 
 # The libraries, with counters and without optimization, in a package of their own beside a copy of the tests.
+# Q8TA_DEPS is for the tests, too: without its headers those that make Vulkan calls fail are skipped.
 deps=$root/.deps/sysroot/usr
 [[ -d $deps ]] || deps=
-cmake -S "$root" -B "$work/cmake" -G Ninja "-DPython_EXECUTABLE=$python" "-DQ8TA_DEPS=${Q8TA_DEPS:-$deps}" \
+export Q8TA_DEPS=${Q8TA_DEPS:-$deps}
+cmake -S "$root" -B "$work/cmake" -G Ninja "-DPython_EXECUTABLE=$python" "-DQ8TA_DEPS=$Q8TA_DEPS" \
     -DQ8TA_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=Debug '-DCMAKE_CXX_FLAGS_DEBUG=-O0 -DNDEBUG --coverage -fprofile-update=atomic'
 cmake --build "$work/cmake" --target all q8ta_tests
 mkdir -p "$work/run"
