@@ -4,7 +4,8 @@
 # tests and the core of the Python suite. A report ends the program that it is about, and fails the run. First each
 # sanitizer must report faults that are made on purpose, in C++ and in Python.
 #
-# With pytest arguments only these tests run. Takes an hour or more for each sanitizer, and 10 GB of memory.
+# With pytest arguments, whose paths are relative to the checkout, only these tests run. Takes half an hour or more for
+# each sanitizer, and 10 GB of memory.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -128,7 +129,12 @@ run_tests() {
     take_reports || failed=1
 }
 if (($# > 0)); then
-    run_tests "$@"
+    arguments=()
+    for argument in "$@"; do
+        if [[ -e $root/${argument%%::*} ]]; then argument=$root/$argument; fi
+        arguments+=("$argument")
+    done
+    run_tests "${arguments[@]}"
     exit "$failed"
 fi
 echo "==> Core of the Python tests"
