@@ -114,8 +114,8 @@ def test_large_shapes(variant, M, K, N):
     check_both_paths(make_sample((M,), K, N, seed=M, activation="relu"))
 
 
-def test_x_larger_than_what_is_prepared_at_once(variant):
-    """More than 16 MiB of x: several passes, which must not differ."""
+def test_more_blocks_of_rows_than_threads(variant):
+    """19 MiB of x, copied a MiB at a time."""
     sample = make_sample((600,), 32_768, 3, seed=1)
     check(sample)
 

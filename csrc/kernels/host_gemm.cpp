@@ -3,88 +3,23 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <memory>
 #include <stdexcept>
 
 #include "kernels/host_gemm_variant.h"
-#include "kernels/layout.h"
+#include "kernels/host_product.h"
 
 namespace q8ta::kernels {
 namespace {
 
-constexpr int64_t kSlabBytes = int64_t{16} << 20;    // of prepared x at a time
-constexpr int64_t kBlockBytes = int64_t{1} << 20;    // of prepared x that stay in the L2 cache
-constexpr int64_t kGrainBytes = int64_t{128} << 10;  // read from memory: worth waking a thread
-constexpr int64_t kItemsOfThread = 4;                // at least, of blocks of rows x groups of columns
-constexpr int64_t kRowsLikeReading = 8;              // so many rows cost as much again as reading the weights
-
-/// Tiles of AMX whose rows cross cache lines are slow to load.
-struct alignas(64) CacheLine {
-  uint8_t bytes[64];
-};
-
-/// Without other threads where they would not help: a call of a small layer takes a few microseconds.
-template <typename Work>
-void in_parallel(const HostThreads& threads, int64_t items, int64_t grain, const Work& work) {
-  if (threads.count <= 1 || items <= grain) {
-    work(0, items);
+void run(const HostPath& path, const HostGemm& gemm, const HostThreads& threads) {
+  HostProduct product(path, gemm, threads.count);
+  const auto work = [&](int64_t begin, int64_t end) {
+    for (int64_t worker = begin; worker < end; ++worker) product.work(worker);
+  };
+  if (product.workers() == 1) {
+    work(0, 1);
   } else {
-    threads.parallel_for(items, grain, work);
-  }
-}
-
-/// The same item by item. Where there are many for each thread, they go to whichever is free: some are slower
-/// than others on a machine that has something else to do.
-template <typename Work>
-void in_turns(const HostThreads& threads, int64_t items, int64_t grain, const Work& work) {
-  const int64_t workers = std::min(threads.count, ceil_div(items, grain));
-  if (items < kItemsOfThread * workers) {
-    in_parallel(threads, items, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t item = begin; item < end; ++item) work(item);
-    });
-    return;
-  }
-  std::atomic<int64_t> next{0};
-  in_parallel(threads, workers, 1, [&](int64_t, int64_t) {
-    for (int64_t item = next++; item < items; item = next++) work(item);
-  });
-}
-
-void run(const HostPath& path, HostGemm gemm, const HostThreads& threads) {
-  const int64_t K = gemm.problem.K;
-  gemm.prepared_stride = path.prepared_row_bytes(K);
-  const int64_t slab_rows = std::clamp<int64_t>(kSlabBytes / gemm.prepared_stride, 1, gemm.M);
-  const auto prepared = std::make_unique_for_overwrite<CacheLine[]>(
-      static_cast<size_t>(ceil_div(slab_rows * gemm.prepared_stride, int64_t{sizeof(CacheLine)})));
-  const auto compensations = std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(slab_rows));
-  gemm.prepared_x = prepared[0].bytes;
-  gemm.x_compensations = compensations.get();
-
-  const int64_t groups = ceil_div(gemm.problem.N, kGroupColumns);
-  const int64_t y_row_bytes = int64_t{gemm.problem.N} * (gemm.problem.float_output ? 4 : 1);
-  const int64_t M = gemm.M;
-  for (int64_t first = 0; first < M; first += slab_rows) {
-    gemm.M = std::min(slab_rows, M - first);
-    in_parallel(threads, gemm.M, ceil_div(kGrainBytes, K),
-                [&](int64_t begin, int64_t end) { path.prepare(gemm, begin, end); });
-
-    // Blocks of rows: their x stays in the cache while the weights pass by, and there is work for each
-    // thread.
-    int64_t blocks = ceil_div(gemm.M * gemm.prepared_stride, kBlockBytes);
-    const int64_t wanted = kItemsOfThread * threads.count;
-    if (groups * blocks < wanted) {
-      blocks = std::max(blocks, std::min(ceil_div(wanted, groups), gemm.M / (2 * kGroupRows)));
-    }
-    const int64_t equal_rows = ceil_div(gemm.M, std::max<int64_t>(blocks, 1));
-    const int64_t block_rows = ceil_div(equal_rows, path.row_multiple) * path.row_multiple;
-    blocks = ceil_div(gemm.M, block_rows);
-    const int64_t item_bytes = kGroupColumns * K * (kRowsLikeReading + block_rows) / kRowsLikeReading;
-    in_turns(threads, groups * blocks, ceil_div(kGrainBytes, item_bytes), [&](int64_t item) {
-      const int64_t row = item / groups * block_rows;
-      path.multiply(gemm, row, std::min(row + block_rows, gemm.M), item % groups);
-    });
-    gemm.x += gemm.M * K;
-    gemm.y = static_cast<uint8_t*>(gemm.y) + gemm.M * y_row_bytes;
+    threads.parallel_for(product.workers(), 1, work);
   }
 }
 

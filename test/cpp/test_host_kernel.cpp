@@ -94,6 +94,29 @@ TEST_CASE("host kernel: several threads") {
   }
 }
 
+TEST_CASE("host kernel: any number of workers, in any order") {
+  // In turn, forwards or backwards: the first computes what it can of the others' shares.
+  const auto one_by_one = [](int64_t count, bool backwards) {
+    return kernels::HostThreads{count, [backwards](int64_t items, int64_t, const auto& work) {
+                                  for (int64_t i = 0; i < items; ++i) {
+                                    const int64_t item = backwards ? items - 1 - i : i;
+                                    work(item, item + 1);
+                                  }
+                                }};
+  };
+  for (const std::string& variant : kernels::host_variants()) {
+    const Forced forced(variant);
+    // More workers than groups of columns, more blocks of rows than workers, and numbers that divide nothing.
+    for (const Sizes& sizes : {Sizes{515, 1000, 70}, Sizes{257, 5000, 130}, Sizes{100, 2000, 650}}) {
+      for (const int64_t count : {2, 3, 7, 16, 61}) {
+        check_both_orders(Sample(sizes, {}), one_by_one(count, false));
+        check_both_orders(Sample(sizes, {}), one_by_one(count, true));
+        check_both_orders(Sample(sizes, {}), host_threads(count));
+      }
+    }
+  }
+}
+
 TEST_CASE("host kernel: no more threads are woken than there is work for") {
   const auto parts = [](const Sizes& sizes) {
     int64_t most = 1;
@@ -105,7 +128,7 @@ TEST_CASE("host kernel: no more threads are woken than there is work for") {
     return most;
   };
   CHECK(parts({1, 4, 8000}) == 1);
-  CHECK(parts({1, 256, 4096}) == 8);
+  CHECK(parts({1, 256, 4096}) == 9);
   CHECK(parts({64, 600, 2048}) == 16);
 }
 
