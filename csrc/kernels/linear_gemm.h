@@ -10,6 +10,9 @@ namespace q8ta::kernels {
 /// A GPU with fewer workgroups than this has idle compute units, so smaller tiles are chosen then.
 inline constexpr int64_t kFillingWorkgroups = 112;
 
+/// Workgroups with large tiles that an H200 runs at once, one a multiprocessor.
+inline constexpr int64_t kRunningWorkgroups = 132;
+
 /// How many tiles cover y.
 inline int64_t tile_count(const LinearProblem& problem, uint32_t tile_m, uint32_t tile_n) {
   return ceil_div(problem.M, tile_m) * ceil_div(problem.N, tile_n);
@@ -20,7 +23,7 @@ inline int64_t tile_count(const LinearProblem& problem, uint32_t tile_m, uint32_
 /// is: by cooperative matrices 4096x4096x11008 takes 505 us instead of 519 then, 2048x4096x5120 139 instead
 /// of 143, 8192^3 1492 instead of 1503; but 4096^3 190 instead of 188.
 inline bool bands_of_columns(const LinearProblem& problem, uint32_t tile_m, uint32_t tile_n) {
-  constexpr int64_t kBandTiles = 8, kRunningWorkgroups = 132;
+  constexpr int64_t kBandTiles = 8;
   return ceil_div(problem.M, tile_m) > kBandTiles &&
          ceil_div(problem.N, tile_n) * kBandTiles > kRunningWorkgroups;
 }

@@ -107,8 +107,8 @@ TEST_CASE("host kernel: any number of workers, in any order") {
   for (const std::string& variant : kernels::host_variants()) {
     const Forced forced(variant);
     // More workers than groups of columns, more blocks of rows than workers, and numbers that divide nothing.
-    for (const Sizes& sizes : {Sizes{515, 1000, 70}, Sizes{257, 5000, 130}, Sizes{100, 2000, 650}}) {
-      for (const int64_t count : {2, 3, 7, 16, 61}) {
+    for (const Sizes& sizes : {Sizes{200, 600, 70}, Sizes{1100, 1000, 6}, Sizes{40, 1000, 650}}) {
+      for (const int64_t count : {2, 7, 61}) {
         check_both_orders(Sample(sizes, {}), one_by_one(count, false));
         check_both_orders(Sample(sizes, {}), one_by_one(count, true));
         check_both_orders(Sample(sizes, {}), host_threads(count));
