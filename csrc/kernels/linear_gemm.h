@@ -18,6 +18,20 @@ inline int64_t tile_count(const LinearProblem& problem, uint32_t tile_m, uint32_
   return ceil_div(problem.M, tile_m) * ceil_div(problem.N, tile_n);
 }
 
+/// What as many workgroups as run at once take with a tile, in microseconds: `start` and, for each 1024 of K,
+/// `per_1024`. Fitted to what products took on an H200, less 1.65 for the dispatch.
+struct TilePace {
+  double start, per_1024;
+};
+
+/// What a product takes with a tile. The last workgroups take as long as the first, however few there are:
+/// one round of large tiles is faster than two of small ones.
+inline double tiled_time(const LinearProblem& problem, uint32_t tile_m, uint32_t tile_n,
+                         const TilePace& pace) {
+  const int64_t rounds = ceil_div(tile_count(problem, tile_m, tile_n), kRunningWorkgroups);
+  return static_cast<double>(rounds) * (pace.start + pace.per_1024 * problem.K / 1024);
+}
+
 /// Whether workgroups that run together share columns of y rather than rows (choose_tile in
 /// shaders/include/linear_tiles.glsl). If a band of rows is more than an H200 runs at once and not all there
 /// is: by cooperative matrices 4096x4096x11008 takes 505 us instead of 519 then, 2048x4096x5120 139 instead

@@ -91,31 +91,24 @@ struct FewRowsChoice {
 constexpr std::array<FewRowsChoice, 4> kFewRowsChoices{
     {{kRows16Wide, 16, 2 * kFillingWorkgroups}, {kRows16, 16, 0}, {kRows32Wide, 32, 80}, {kRows32, 32, 0}}};
 
-/// What as many workgroups as run at once take with a tile: `start` and, for each 1024 of K, `pace`.
-struct TilePace {
+struct PacedTile {
   MatrixTile tile;
-  double start, pace;
-
-  double time(const LinearProblem& problem) const {
-    const int64_t workgroups = tile_count(problem, tile.tile_m, tile.tile_n);
-    return static_cast<double>(ceil_div(workgroups, kRunningWorkgroups)) * (start + pace * problem.K / 1024);
-  }
+  TilePace pace;
 };
 
-// Microseconds on an H200, fitted to 1,800 products of 64 to 3072 rows, K of 512 to 8192 and N of 512 to
-// 11008 (the time is these and 1.65 for the dispatch). For 186 shapes the tile so chosen takes 0.8 % longer
-// than the fastest of 13, 12 % at worst. By the largest tile of which there are kFillingWorkgroups it was 18
-// %, and 85 at worst.
-constexpr std::array<TilePace, 7> kPaces{{
-    {kHuge, 3.8, 13.2},
-    {kLarge, 3.0, 6.75},
-    {kTall, 1.85, 5.05},
-    {kMedium, 2.0, 3.05},
-    {kMediumSlices, 2.5, 3.05},
-    {kSmall, 2.05, 2.1},
-    {kRows32, 1.9, 1.45},
+// From 1,800 products of 64 to 3072 rows, K of 512 to 8192 and N of 512 to 11008. For 186 shapes the tile so
+// chosen takes 0.8 % longer than the fastest of 13, 12 % at worst. By the largest tile of which there are
+// kFillingWorkgroups it was 18 %, and 85 at worst.
+constexpr std::array<PacedTile, 7> kPacedTiles{{
+    {kHuge, {3.8, 13.2}},
+    {kLarge, {3.0, 6.75}},
+    {kTall, {1.85, 5.05}},
+    {kMedium, {2.0, 3.05}},
+    {kMediumSlices, {2.5, 3.05}},
+    {kSmall, {2.05, 2.1}},
+    {kRows32, {1.9, 1.45}},
 }};
-constexpr TilePace kHugeInTiles{kHuge, 2.6, 11.8};
+constexpr TilePace kHugeInTiles{2.6, 11.8};
 
 bool worth_tiles(const LinearProblem& problem) {
   return uint64_t{problem.M} * problem.K * problem.N >= kWorthTiles;
@@ -140,18 +133,18 @@ MatrixTile choose_tile(const vulkan::DeviceInfo& info, const vulkan::Cooperative
       return tile;
     }
   }
-  const TilePace* fastest = nullptr;
+  const MatrixTile* fastest = nullptr;
   double shortest = std::numeric_limits<double>::infinity();
-  for (const TilePace& each : kPaces) {
-    if (!each.tile.fits(info, matrix)) continue;
-    const bool in_tiles = each.tile == kHuge && worth_tiles(problem);
-    const double time = (in_tiles ? kHugeInTiles : each).time(problem);
+  for (const auto& [tile, pace] : kPacedTiles) {
+    if (!tile.fits(info, matrix)) continue;
+    const bool in_tiles = tile == kHuge && worth_tiles(problem);
+    const double time = tiled_time(problem, tile.tile_m, tile.tile_n, in_tiles ? kHugeInTiles : pace);
     if (time < shortest) {
-      fastest = &each;
+      fastest = &tile;
       shortest = time;
     }
   }
-  if (fastest != nullptr) return fastest->tile;
+  if (fastest != nullptr) return *fastest;
   return *std::find_if(kTiles.begin(), kTiles.end(),
                        [&](const MatrixTile& tile) { return tile.fits(info, matrix); });
 }

@@ -133,26 +133,49 @@ TEST_CASE("plans: legal on every kind of device for every problem") {
   }
 }
 
-TEST_CASE("plans: the tile of cooperative matrices that an H200 is the fastest with") {
-  const DeviceInfo info = devices_of_all_kinds().at(7);
-  const kernels::KernelFamily family = kernels::choose_family(info, {});
-  const auto tile = [&](uint32_t M, uint32_t K, uint32_t N) {
+TEST_CASE("plans: the tile that an H200 is the fastest with") {
+  using Tile = std::pair<uint32_t, uint32_t>;
+  const auto tile = [](const DeviceInfo& info, uint32_t M, uint32_t K, uint32_t N) {
     kernels::LinearProblem problem;
     problem.M = M;
     problem.K = K;
     problem.N = N;
-    const kernels::LinearPlan plan = kernels::plan_linear(info, family, problem);
-    return std::pair{plan.tile_m, plan.tile_n};
+    const kernels::LinearPlan plan = kernels::plan_linear(info, kernels::choose_family(info, {}), problem);
+    return Tile{plan.tile_m, plan.tile_n};
   };
-  using Tile = std::pair<uint32_t, uint32_t>;
-  CHECK(tile(128, 4096, 1024) == Tile{32, 32});     // 10.6 us; the second best takes 13.0
-  CHECK(tile(128, 4096, 2048) == Tile{32, 64});     // 13.5; 17.2
-  CHECK(tile(256, 2048, 2048) == Tile{64, 64});     // 10.6
-  CHECK(tile(256, 1024, 4096) == Tile{128, 64});    // 9.6; 12.6 with tiles of 64x64
-  CHECK(tile(1024, 1024, 1024) == Tile{128, 64});   // 8.5; 11.5
-  CHECK(tile(768, 1024, 2048) == Tile{128, 128});   // 11.5; 16.8
-  CHECK(tile(768, 1024, 4096) == Tile{128, 256});   // 19.1; 21.2 with tiles of 128x128
-  CHECK(tile(4096, 4096, 4096) == Tile{128, 256});  // 188
+  SUBCASE("cooperative matrices") {
+    const DeviceInfo info = devices_of_all_kinds().at(7);
+    CHECK(tile(info, 128, 4096, 1024) == Tile{32, 32});     // 10.6 us; the second best takes 13.0
+    CHECK(tile(info, 128, 4096, 2048) == Tile{32, 64});     // 13.5; 17.2
+    CHECK(tile(info, 256, 2048, 2048) == Tile{64, 64});     // 10.6
+    CHECK(tile(info, 256, 1024, 4096) == Tile{128, 64});    // 9.6; 12.6 with tiles of 64x64
+    CHECK(tile(info, 1024, 1024, 1024) == Tile{128, 64});   // 8.5; 11.5
+    CHECK(tile(info, 768, 1024, 2048) == Tile{128, 128});   // 11.5; 16.8
+    CHECK(tile(info, 768, 1024, 4096) == Tile{128, 256});   // 19.1; 21.2 with tiles of 128x128
+    CHECK(tile(info, 4096, 4096, 4096) == Tile{128, 256});  // 188
+  }
+  SUBCASE("dot products") {
+    const DeviceInfo info = described("no matrices", VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, 32, 1024, 49152);
+    CHECK(tile(info, 128, 1024, 1024) == Tile{16, 64});     // 7.8; 10.1 with tiles of 32x64
+    CHECK(tile(info, 256, 1024, 1024) == Tile{32, 64});     // 10.3; 10.8 with tiles of 16x64
+    CHECK(tile(info, 1024, 1024, 1024) == Tile{64, 64});    // 26.4; 48 with tiles of 128x128
+    CHECK(tile(info, 768, 4096, 4096) == Tile{64, 64});     // 268; 355
+    CHECK(tile(info, 1024, 2048, 2048) == Tile{128, 128});  // 91
+  }
+}
+
+TEST_CASE("plans: software devices do not compile loops that are unrolled") {
+  constexpr size_t kUnroll = 6;
+  const DeviceInfo info = described("software", VK_PHYSICAL_DEVICE_TYPE_CPU, 8, 1024, 65536);
+  const kernels::KernelFamily family = kernels::choose_family(info, {});
+  kernels::LinearProblem problem;
+  problem.K = 512;
+  for (const uint32_t size : {40U, 300U, 1000U, 3000U}) {
+    problem.M = problem.N = size;
+    const kernels::LinearPlan plan = kernels::plan_linear(info, family, problem);
+    REQUIRE(plan.spec.shader.starts_with("linear_gemm."));
+    CHECK(plan.spec.constants[kUnroll] == 1);
+  }
 }
 
 TEST_CASE("plans: large products of cooperative matrices are faster of weights in tiles") {
