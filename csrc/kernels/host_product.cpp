@@ -10,19 +10,18 @@ namespace {
 constexpr int64_t kBlockBytes = int64_t{1} << 20;    // of prepared x that stay in the L2 cache
 constexpr int64_t kGrainBytes = int64_t{128} << 10;  // read from memory: worth waking a thread
 constexpr int64_t kRowsLikeReading = 8;              // so many rows cost as much again as reading the weights
-constexpr int64_t kCopyLikeReading = 4;  // a byte of x is read, written and read: as so many of weights
+constexpr int64_t kCopyLikeReading = 4;              // copying a byte of x, so many of weights; measured
+constexpr int64_t kGroupsWorthCopying = 2;           // left of a share: worth a copy of its rows
 /// Of weights that a worker's cache keeps from call to call, if it reads the same each time. More are faster
 /// when all workers read what lies together: 1x4096x4096 17 us with shares of their own and 40 without,
 /// 1x4096x11008 126 and 108.
 constexpr int64_t kKeptBytes = int64_t{1} << 20;
-constexpr int64_t kGroupsWorthCopying = 2;  // left of a share: worth a copy of its rows
 
 int64_t row_bytes_of_y(const LinearProblem& problem) {
   return int64_t{problem.N} * (problem.float_output ? int64_t{sizeof(float)} : 1);
 }
 
-}  // namespace
-
+/// `row_bytes` are those of a prepared row.
 HostDivision divide(const HostGemm& gemm, int64_t row_bytes, int64_t row_multiple, int64_t threads) {
   const int64_t M = gemm.M;
   const int64_t N = gemm.problem.N;
@@ -46,6 +45,8 @@ HostDivision divide(const HostGemm& gemm, int64_t row_bytes, int64_t row_multipl
   const int64_t parts = kept ? std::clamp<int64_t>(workers / blocks, 1, groups) : 1;
   return {block_rows, blocks, parts, std::min(workers, blocks * groups)};
 }
+
+}  // namespace
 
 HostProduct::HostProduct(const HostPath& path, const HostGemm& gemm, int64_t threads)
     : path_(path),

@@ -17,9 +17,6 @@ struct HostDivision {
   int64_t workers;  ///< that compute
 };
 
-/// For so many threads at most; `row_bytes` are those of a prepared row.
-HostDivision divide(const HostGemm& gemm, int64_t row_bytes, int64_t row_multiple, int64_t threads);
-
 /// One product, computed by workers that may run at the same time or one after the other. Each copies the
 /// rows of x that it multiplies for itself: what another core has just written is slow to read. On 16 threads
 /// of a Xeon with AMX 512 rows of 2048x2048 took 521 us with one copy that all wrote and all read, and 179
